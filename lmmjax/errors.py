@@ -1,0 +1,75 @@
+"""What lmmjax raises and warns with.
+
+Every error is a :class:`LmmError`, which is a ``ValueError``: it says what was found, where, and
+what to do about it, and it is raised before anything is compiled. Every warning is a
+:class:`LmmWarning`, so that one filter line silences (or turns into errors) all of them.
+"""
+
+
+class LmmError(ValueError):
+    """Base of every error that lmmjax raises on purpose."""
+
+
+class FormulaError(LmmError):
+    """A model formula that cannot be read.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong and what to write instead.
+    formula : str, optional
+        The formula; with `position` it is shown with a caret under the offending piece.
+    position : int, optional
+        Offset of the offending piece in `formula`.
+    length : int, default 1
+        Number of characters to underline.
+
+    Examples
+    --------
+    >>> print(FormulaError("the '(' is never closed", "y ~ (1 | g", 4))
+    the '(' is never closed
+        y ~ (1 | g
+            ^
+    """
+
+    def __init__(
+        self, message: str, formula: str | None = None, position: int | None = None, length: int = 1
+    ) -> None:
+        self.formula = formula
+        self.position = position
+        self.length = length
+        if formula is not None:
+            # One character per character, so that the caret stays under its column.
+            shown = "".join(" " if c.isspace() else c for c in formula)
+            message = f"{message}\n    {shown}"
+            if position is not None:
+                message += "\n    " + " " * position + "^" * max(1, length)
+        super().__init__(message)
+
+
+class DataError(LmmError):
+    """Data that a model cannot be fitted to (or predicted from)."""
+
+
+class LmmWarning(UserWarning):
+    """Base of every warning that lmmjax gives."""
+
+
+class SingularFitWarning(LmmWarning):
+    """A variance was estimated as zero, or a correlation as plus or minus one."""
+
+
+class ConvergenceWarning(LmmWarning):
+    """The minimiser stopped before the optimality conditions were met."""
+
+
+class RankWarning(LmmWarning):
+    """Fixed-effects columns that are combinations of earlier ones were dropped."""
+
+
+class ScaleWarning(LmmWarning):
+    """Variables on scales so different that the numbers are hard to trust or to read."""
+
+
+class DesignWarning(LmmWarning):
+    """A legal model whose data say little about one of its terms."""
