@@ -85,7 +85,7 @@ CATALOGUE: dict[str, Entry] = {
             "within them: the estimated variance between batches is zero, a singular fit."
         ),
         source="Box and Tiao (1973), Bayesian Inference in Statistical Analysis, section 5.1.2",
-        columns={"Batch": _BATCH, "Yield": Column("constructed response", "none")},
+        columns={"Batch": _BATCH, "Yield": Column("constructed response")},
     ),
     "Pastes": Entry(
         file="Pastes.csv",
@@ -97,7 +97,7 @@ CATALOGUE: dict[str, Entry] = {
         ),
         source=f"{_DAVIES}, section 6.5",
         columns={
-            "strength": Column("paste strength", "not stated in the source"),
+            "strength": Column("paste strength, its unit not stated in the source"),
             "batch": _factor("delivery batch", *ascii_uppercase[:10]),
             "cask": _factor("cask within the delivery", *"abc"),
             "sample": _factor(

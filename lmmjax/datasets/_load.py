@@ -92,7 +92,7 @@ def load(name: str) -> pd.DataFrame:
         frame = pd.read_csv(path, dtype=dtypes)
     for column, spec in entry.columns.items():
         if spec.is_factor:
-            frame[column] = _categorical(frame[column], spec)
+            frame[column] = _categorical(frame, column, spec)
     return frame
 
 
@@ -144,9 +144,10 @@ def _entry(name: str) -> Entry:
     return CATALOGUE[name]
 
 
-def _categorical(values: pd.Series, spec: Column) -> pd.Categorical:
+def _categorical(frame: pd.DataFrame, column: str, spec: Column) -> pd.Categorical:
     import pandas as pd
 
+    values = frame[column]
     if spec.levels != NUMERIC_ORDER:
         return pd.Categorical(values, categories=list(spec.levels or ()))
     codes, levels = pd.factorize(values, sort=True)
