@@ -1,0 +1,238 @@
+"""Covariance structures of random effects: theta <-> relative Cholesky factor.
+
+A random-effects term has coefficients ``b ~ N(0, sigma**2 Lambda Lambda')``. A *structure* says how the
+``k x k`` lower-triangular factor ``Lambda`` is made from its parameters ``theta``. To write your own,
+subclass :class:`Covariance` and give ``n_theta``, ``factor``, ``start`` and ``theta_names``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+Equivariance = Literal["affine", "diagonal", "none"]
+
+
+@dataclass(frozen=True)
+class Covariance:
+    """Base of all structures: a ``size x size`` relative covariance ``Lambda Lambda'``.
+
+    Parameters
+    ----------
+    size : int
+        Number of coefficients per level, ``k``.
+
+    Notes
+    -----
+    ``equivariance`` says which changes of the term's columns the family absorbs: ``"affine"`` any
+    invertible one, ``"diagonal"`` a rescaling of each column, ``"none"`` neither. The fit uses it to
+    standardise columns (centring, scaling) without changing the model.
+    """
+
+    size: int
+    equivariance: ClassVar[Equivariance] = "none"
+
+    @property
+    def n_theta(self) -> int:
+        """Number of parameters."""
+        raise NotImplementedError
+
+    def factor(self, theta: Array) -> Array:
+        """Lower-triangular ``Lambda``, shape ``(k, k)``, of ``theta``, shape ``(n_theta,)``."""
+        raise NotImplementedError
+
+    def start(self) -> np.ndarray:
+        """Starting ``theta`` for columns of unit scale."""
+        raise NotImplementedError
+
+    def theta_names(self, columns: Sequence[str]) -> list[str]:
+        """One name per parameter, given the names of the ``k`` columns."""
+        raise NotImplementedError
+
+    def from_factor(self, factor: np.ndarray) -> np.ndarray:
+        """``theta`` whose relative covariance is ``factor @ factor.T`` (needed unless "none")."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Unstructured(Covariance):
+    """All variances and correlations free: theta is ``Lambda``'s lower triangle, column by column.
+
+    This is lme4's parameterisation (Bates et al. 2015, J. Stat. Softw. 67(1), section 2.2).
+
+    Examples
+    --------
+    >>> Unstructured(2).theta_names(["(Intercept)", "Days"])
+    ['(Intercept)', 'Days.(Intercept)', 'Days']
+    """
+
+    equivariance: ClassVar[Equivariance] = "affine"
+
+    @property
+    def n_theta(self) -> int:
+        return self.size * (self.size + 1) // 2
+
+    def _positions(self) -> tuple[np.ndarray, np.ndarray]:
+        col, row = np.triu_indices(self.size)
+        return row, col
+
+    def factor(self, theta: Array) -> Array:
+        # A 0/1 matrix instead of a scatter: tiny, and it fuses under every transform.
+        row, col = self._positions()
+        place = np.zeros((self.size * self.size, self.n_theta))
+        place[row * self.size + col, np.arange(self.n_theta)] = 1.0
+        return (jnp.asarray(place, theta.dtype) @ theta).reshape(self.size, self.size)
+
+    def start(self) -> np.ndarray:
+        row, col = self._positions()
+        return np.where(row == col, 1.0, 0.0)
+
+    def theta_names(self, columns: Sequence[str]) -> list[str]:
+        row, col = self._positions()
+        return [
+            columns[i] if i == j else f"{columns[i]}.{columns[j]}"
+            for i, j in zip(row, col, strict=True)
+        ]
+
+    def from_factor(self, factor: np.ndarray) -> np.ndarray:
+        lower = canonical_factor(factor)
+        row, col = self._positions()
+        return lower[row, col]
+
+
+@dataclass(frozen=True)
+class Diagonal(Covariance):
+    """Independent coefficients, one standard deviation each (``||`` in a formula)."""
+
+    equivariance: ClassVar[Equivariance] = "diagonal"
+
+    @property
+    def n_theta(self) -> int:
+        return self.size
+
+    def factor(self, theta: Array) -> Array:
+        return jnp.diag(theta)
+
+    def start(self) -> np.ndarray:
+        return np.ones(self.size)
+
+    def theta_names(self, columns: Sequence[str]) -> list[str]:
+        return list(columns)
+
+    def from_factor(self, factor: np.ndarray) -> np.ndarray:
+        return np.abs(np.diagonal(factor)).copy()
+
+
+@dataclass(frozen=True)
+class Identity(Covariance):
+    """Independent coefficients with one common standard deviation."""
+
+    @property
+    def n_theta(self) -> int:
+        return 1
+
+    def factor(self, theta: Array) -> Array:
+        return theta[0] * jnp.eye(self.size, dtype=theta.dtype)
+
+    def start(self) -> np.ndarray:
+        return np.ones(1)
+
+    def theta_names(self, columns: Sequence[str]) -> list[str]:
+        return ["common"]
+
+
+@dataclass(frozen=True)
+class CompoundSymmetry(Covariance):
+    """One standard deviation, one correlation.
+
+    ``theta = (s, z)``: relative covariance ``s**2 ((1 - r) I + r 1 1')`` with
+    ``r = lo + (1 - lo) / (1 + exp(-z))`` and ``lo = -1 / (k - 1)``, so every ``z`` gives a valid matrix.
+    """
+
+    @property
+    def n_theta(self) -> int:
+        return 2 if self.size > 1 else 1
+
+    def correlation(self, theta: Array) -> Array:
+        """The common correlation ``r``."""
+        lowest = -1.0 / max(self.size - 1, 1)
+        return lowest + (1.0 - lowest) / (1.0 + jnp.exp(-theta[1]))
+
+    def factor(self, theta: Array) -> Array:
+        if self.size == 1:
+            return theta[0] * jnp.ones((1, 1), theta.dtype)
+        r = self.correlation(theta)
+        eye = jnp.eye(self.size, dtype=theta.dtype)
+        return theta[0] * jnp.linalg.cholesky((1.0 - r) * eye + r)
+
+    def start(self) -> np.ndarray:
+        # z with r = 0.
+        return np.array([1.0, -np.log(self.size - 1.0)]) if self.size > 1 else np.ones(1)
+
+    def theta_names(self, columns: Sequence[str]) -> list[str]:
+        return ["sd", "logit.corr"][: self.n_theta]
+
+
+@dataclass(frozen=True)
+class AR1(Covariance):
+    """First-order autoregression over the term's columns, taken in their order and evenly spaced.
+
+    ``theta = (s, z)``: relative covariance ``s**2 r**|i - j|`` with ``r = tanh(z)``.
+    """
+
+    @property
+    def n_theta(self) -> int:
+        return 2
+
+    def factor(self, theta: Array) -> Array:
+        # Closed-form Cholesky of an AR(1) correlation: first column r**i, then sqrt(1 - r**2) r**(i - j).
+        r = jnp.tanh(theta[1])
+        lag = np.arange(self.size)[:, None] - np.arange(self.size)[None, :]
+        # Powers by products: r ** lag with a float r has no derivative at r = 0.
+        powers = jnp.cumprod(
+            jnp.concatenate([jnp.ones(1, theta.dtype), jnp.full(self.size - 1, r)])
+        )
+        lower = jnp.where(lag >= 0, powers[np.maximum(lag, 0)], 0.0)
+        later = jnp.asarray(np.arange(self.size) > 0)
+        return theta[0] * lower * jnp.where(later, jnp.sqrt((1.0 - r) * (1.0 + r)), 1.0)[None, :]
+
+    def start(self) -> np.ndarray:
+        return np.array([1.0, 0.0])
+
+    def theta_names(self, columns: Sequence[str]) -> list[str]:
+        return ["sd", "atanh.corr"]
+
+
+def canonical_factor(factor: np.ndarray) -> np.ndarray:
+    """Lower-triangular ``L`` with non-negative diagonal and ``L @ L.T == factor @ factor.T``.
+
+    By QR of the transpose, so a singular factor keeps its accuracy (squaring it would not).
+    """
+    factor = np.asarray(factor, np.float64)
+    lower = np.linalg.qr(factor.T, mode="r").T
+    # A zero pivot leaves its column's content free; push it right so that the form is unique.
+    for j in range(lower.shape[0] - 1):
+        if abs(lower[j, j]) <= 1e-12 * np.abs(lower).max(initial=0.0) and np.any(lower[j + 1 :, j]):
+            rest = lower[j + 1 :, j:].copy()
+            lower[j:, j] = 0.0
+            lower[j + 1 :, j + 1 :] = np.linalg.qr(rest.T, mode="r")[: rest.shape[0]].T
+    sign = np.where(np.diagonal(lower) < 0, -1.0, 1.0)
+    return lower * sign[None, :]
+
+
+def block_diagonal(blocks: Sequence[Any]) -> Array:
+    """Block-diagonal matrix of square blocks (a term's bars make one ``Lambda``)."""
+    if len(blocks) == 1:
+        return blocks[0]
+    size = sum(b.shape[0] for b in blocks)
+    rows, at = [], 0
+    for b in blocks:
+        k = b.shape[0]
+        rows.append(jnp.pad(b, ((0, 0), (at, size - at - k))))
+        at += k
+    return jnp.concatenate(rows)

@@ -1,0 +1,88 @@
+"""Crossed grouping factors: the one with most random effects is eliminated sparsely, the rest densely.
+
+The Schur complement on the remaining effects is linear in the shrinkage matrices of the eliminated levels,
+
+    S = W + sum_j c_j' K_j c_j,        K_j = (I + R_j Lambda Lambda' R_j')^-1,
+
+and ``c_j`` touches only the columns that occur together with level ``j``. So every entry of ``S`` is a fixed
+sparse combination of the entries of the ``K_j``: the products ``c_ja c_jb`` are formed once, and an evaluation is
+one scatter-add. (Sorting the products by target first costs more than it saves: measured on InstEval.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from lmmjax.likelihood import smallblock
+from lmmjax.likelihood.dense import Reduced, eliminate_dense
+from lmmjax.likelihood.moments import pair_indices
+from lmmjax.likelihood.pytree import register, static
+
+
+@register
+@dataclass(frozen=True)
+class Crossed:
+    """Cross-products of crossed factors.
+
+    Attributes
+    ----------
+    root : Array, shape (k, k, L)
+        ``R_j`` of the eliminated factor's levels.
+    columns : Array, shape (k, r, L)
+        ``c_j`` for the columns of X and y.
+    product, product_source, product_target : Array, shape (N,)
+        ``S[target] += product * K[source]`` on the lower triangle: sources index the packed ``K`` (pair-major,
+        level-minor), targets the flattened ``(q, q)`` matrix.
+    entry, entry_source, entry_target : Array, shape (M,)
+        Non-zero entries of ``c_j`` on the remaining effects: value, position ``a L + j`` in the ``(k, L)`` grid,
+        and column.
+    rest_within : Array, shape (q, q)
+        Lower triangle of ``W`` among the remaining effects.
+    cross_within : Array, shape (q, r)
+        ``W`` between the remaining effects and ``[X y]``.
+    within : Array, shape (r, r)
+        ``W`` of ``[X y]``.
+    order, rest_levels : tuple of int
+    """
+
+    root: Array
+    columns: Array
+    product: Array
+    product_source: Array
+    product_target: Array
+    entry: Array
+    entry_source: Array
+    entry_target: Array
+    rest_within: Array
+    cross_within: Array
+    within: Array
+    order: tuple[int, ...] = static()
+    rest_levels: tuple[int, ...] = static()
+
+    def reduce(self, factors: tuple[Array, ...]) -> Reduced:
+        """Integrate out all random effects; ``factors`` holds one Lambda per term."""
+        first, *rest = (factors[i] for i in self.order)
+        k, r = self.columns.shape[:2]
+        inverse, logdets = smallblock.shrinkage(self.root, first)
+        kept = smallblock.outer_gram(inverse)
+        row, col = pair_indices(k)
+        packed = jnp.stack([kept[i, j] for i, j in zip(row, col, strict=True)]).reshape(-1)
+        q = self.cross_within.shape[0]
+        lower = jnp.asarray(self.rest_within).reshape(-1).at[self.product_target].add(
+            self.product * packed[self.product_source]
+        )
+        lower = lower.reshape(q, q)
+        schur = lower + jnp.tril(lower, -1).T
+        shrunk = smallblock.matmul(kept, self.columns)
+        by_entry = jnp.moveaxis(shrunk, 1, 2).reshape(-1, r)[self.entry_source]
+        cross = self.cross_within + jax.ops.segment_sum(
+            self.entry[:, None] * by_entry, self.entry_target, q, indices_are_sorted=True
+        )
+        corner = self.within + jnp.einsum("kal,kbl->ab", self.columns, shrunk)
+        gram = jnp.block([[schur, cross], [cross.T, corner]])
+        logdet, gram = eliminate_dense(tuple(rest), self.rest_levels, gram)
+        return Reduced(logdet + jnp.sum(logdets), gram)

@@ -1,0 +1,361 @@
+"""Design arrays -> CrossProducts: everything the likelihood needs that does not depend on theta.
+
+Two steps. :func:`prepare` looks at the design alone (which factor to eliminate, standardised columns, group
+patterns); :func:`cross_products` adds a response. A new response on the same design repeats only the second,
+which is linear in y and differentiable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from lmmjax.covariance import Covariance, Diagonal, Unstructured, block_diagonal
+from lmmjax.likelihood import plan as planning
+from lmmjax.likelihood.crossed import Crossed
+from lmmjax.likelihood.moments import MomentBlocks, pair_indices
+from lmmjax.likelihood.nested import Nested
+from lmmjax.likelihood.pytree import register, static
+from lmmjax.likelihood.segments import group_gram, namespace, orthonormal_rows, segment_sum
+from lmmjax.likelihood.standardize import (
+    FixedBasis,
+    ResponseScale,
+    fixed_basis,
+    scale_response,
+    standardize_columns,
+    term_transform,
+)
+
+Elimination = MomentBlocks | Nested | Crossed
+
+
+@register
+@dataclass(frozen=True)
+class CrossProducts:
+    """Sufficient statistics of one data set for every theta.
+
+    Attributes
+    ----------
+    elimination : MomentBlocks or Nested or Crossed
+        The cross-products, in the layout of the elimination that suits the grouping structure.
+    fixed_factor : Array, shape (p, p)
+        ``R`` of the weighted X: ``beta = beta_ols + scale R^-1 (coefficients on the orthonormal basis)``.
+    beta_ols : Array, shape (p,)
+    scale : Array, scalar
+        Length of the least-squares residual.
+    transforms : tuple of Array, each (k_t, k_t)
+        ``T`` of each term: standardised Lambda is ``T Lambda``.
+    sum_log_weights : Array, scalar
+    structures : tuple of tuple of Covariance
+        Per term, per bar.
+    n_obs : int
+    """
+
+    elimination: Elimination
+    fixed_factor: Any
+    beta_ols: Any
+    scale: Any
+    transforms: tuple[Any, ...]
+    sum_log_weights: Any
+    structures: tuple[tuple[Covariance, ...], ...] = static()
+    n_obs: int = static()
+
+    @property
+    def n_fixed(self) -> int:
+        """Number of fixed effects ``p``."""
+        return self.fixed_factor.shape[0]
+
+    @property
+    def n_theta(self) -> int:
+        """Number of covariance parameters."""
+        return sum(s.n_theta for bars in self.structures for s in bars)
+
+    def factors(self, theta: Array) -> tuple[Array, ...]:
+        """``Lambda`` of every term, in the columns' own units, from theta (lme4's order)."""
+        return lambda_factors(self.structures, theta)
+
+    def standard_factors(self, theta: Array) -> tuple[Array, ...]:
+        """``T Lambda`` of every term: what the elimination works with."""
+        return tuple(
+            jnp.asarray(t, theta.dtype) @ f
+            for t, f in zip(self.transforms, self.factors(theta), strict=True)
+        )
+
+
+def lambda_factors(
+    structures: tuple[tuple[Covariance, ...], ...], theta: Array
+) -> tuple[Array, ...]:
+    """``Lambda`` of each term, given the structures of its bars and all of theta."""
+    out, at = [], 0
+    for bars in structures:
+        blocks = []
+        for structure in bars:
+            blocks.append(structure.factor(theta[at : at + structure.n_theta]))
+            at += structure.n_theta
+        out.append(block_diagonal(blocks))
+    return tuple(out)
+
+
+@register
+@dataclass(frozen=True)
+class Prepared:
+    """A design made ready: all that the cross-products need but the response.
+
+    Attributes
+    ----------
+    basis : FixedBasis
+    root_weights, offset : Array, shape (n,)
+    own_rows : Array, shape (n, k)
+        Orthonormal rows ``Q`` of the eliminated factor, group by group.
+    own_index : Array, shape (n,)
+    dense_rows : Array, shape (n, d)
+        Standardised columns kept dense beside X: ancestors in the chain, then small crossed terms.
+    parent_index : Array or None
+        Second factor of the chain, per row.
+    sparse_rows, sparse_index : tuples of Array
+        Standardised columns and levels of the remaining terms of a crossed design.
+    template : MomentBlocks or Nested or Crossed
+        The elimination with the response's column empty.
+    columns : Array, shape (k, w - 1, L)
+        ``c_j`` of all columns but the response (not used by a crossed design's sparse part).
+    pattern : Array or None, shape (L,)
+        Which distinct design each group has.
+    transforms, sum_log_weights, structures, n_obs
+        As in :class:`CrossProducts`.
+    """
+
+    basis: FixedBasis
+    root_weights: Any
+    offset: Any
+    own_rows: Any
+    own_index: Any
+    dense_rows: Any
+    parent_index: Any
+    sparse_rows: tuple[Any, ...]
+    sparse_index: tuple[Any, ...]
+    template: Elimination
+    columns: Any
+    pattern: Any
+    transforms: tuple[Any, ...]
+    sum_log_weights: Any
+    structures: tuple[tuple[Covariance, ...], ...] = static()
+    n_obs: int = static()
+
+
+def default_structures(blocks: Sequence[int]) -> tuple[Covariance, ...]:
+    """What lme4 fits: one unstructured block per bar; bars of one column each are a diagonal."""
+    if len(blocks) > 1 and all(size == 1 for size in blocks):
+        return (Diagonal(len(blocks)),)
+    return tuple(Unstructured(size) for size in blocks)
+
+
+def prepare(
+    X: np.ndarray,
+    terms: Sequence[tuple[np.ndarray, np.ndarray, int]],
+    structures: Sequence[tuple[Covariance, ...]] | None = None,
+    weights: np.ndarray | None = None,
+    offset: np.ndarray | None = None,
+) -> Prepared:
+    """Analyse a design: choose the elimination, standardise, find group patterns.
+
+    Runs on the host, in float64.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, p)
+        Fixed effects, full column rank.
+    terms : sequence of (Z, index, levels)
+        Per grouping factor: columns, shape (n, k); level of each row, shape (n,); number of levels.
+    structures : sequence of tuple of Covariance, optional
+        Per term, its bars' structures (default: unstructured).
+    weights, offset : ndarray, shape (n,), optional
+
+    Returns
+    -------
+    Prepared
+    """
+    n = X.shape[0]
+    root_weights = np.ones(n) if weights is None else np.sqrt(np.asarray(weights, np.float64))
+    offset = np.zeros(n) if offset is None else np.asarray(offset, np.float64)
+    if structures is None:
+        structures = [(Unstructured(z.shape[1]),) for z, _, _ in terms]
+    basis = fixed_basis(root_weights[:, None] * X)
+    weighted = [root_weights[:, None] * z for z, _, _ in terms]
+    transforms = tuple(
+        term_transform(z, bars) for z, bars in zip(weighted, structures, strict=True)
+    )
+    columns = [standardize_columns(z, t) for z, t in zip(weighted, transforms, strict=True)]
+    indices = [np.asarray(index) for _, index, _ in terms]
+    levels = [int(count) for _, _, count in terms]
+    plan = planning.choose(indices, levels, [z.shape[1] for z in columns], X.shape[1])
+    rows = planning.gather(plan, columns, indices, levels)
+    own_rows, root = orthonormal_rows(rows.own, rows.own_index, rows.own_levels)
+    others = np.concatenate([rows.dense, basis.q], axis=1)
+    c = group_gram(own_rows, others, rows.own_index, rows.own_levels)
+    residual = others.copy()
+    for a in range(own_rows.shape[1]):
+        residual -= own_rows[:, [a]] * c[a].T[rows.own_index]
+    w = others.shape[1] + 1
+    empty = np.zeros((c.shape[0], 1, c.shape[2]))
+    if plan.kind == "crossed":
+        template: Elimination = planning.crossed_template(plan, rows, own_rows, root, c, basis.q)
+        pattern = None
+    else:
+        tops = 1 if rows.parent_index is None else rows.levels[1]
+        within = np.zeros((w, w, tops))
+        within[:-1, :-1] = group_gram(residual, residual, rows.parent_index, tops)
+        pattern, chosen, count = planning.patterns(plan, rows, root)
+        k = root.shape[0]
+        if chosen is not None and planning.moments_pay(k, chosen.size, w, rows.own_levels):
+            r = k * (k + 1) // 2
+            row, col = pair_indices(w)
+            template = MomentBlocks(
+                root=root[..., chosen],
+                count=count.astype(np.float64),
+                moments=np.zeros((r * chosen.size, row.size)),
+                within=within[row, col, 0],
+                order=plan.order,
+                rest_levels=plan.rest_levels,
+                width=w,
+            )
+            template = replace(template, moments=_moments(np.concatenate([c, empty], 1), pattern, chosen.size))
+        else:
+            pattern = None
+            template = Nested(
+                root=root,
+                columns=np.concatenate([c, empty], axis=1),
+                within=within,
+                parents=rows.parents,
+                levels=rows.levels,
+                order=plan.order,
+                rest_levels=plan.rest_levels,
+            )
+    return Prepared(
+        basis=basis,
+        root_weights=root_weights,
+        offset=offset,
+        own_rows=own_rows,
+        own_index=rows.own_index,
+        dense_rows=rows.dense,
+        parent_index=rows.parent_index,
+        sparse_rows=rows.sparse,
+        sparse_index=rows.sparse_index,
+        template=template,
+        columns=c,
+        pattern=pattern,
+        transforms=transforms,
+        sum_log_weights=2.0 * np.sum(np.log(root_weights)),
+        structures=tuple(tuple(bars) for bars in structures),
+        n_obs=n,
+    )
+
+
+def _moments(c: Any, pattern: Any, n_patterns: int) -> Any:
+    """Sums over the groups of a pattern of ``c_ja c_jb``, packed as :class:`MomentBlocks` wants them."""
+    xp = namespace(c)
+    row, col = pair_indices(c.shape[0])
+    left, right = pair_indices(c.shape[1])
+    blocks = []
+    for a, b in zip(row, col, strict=True):
+        products = c[a][left] * c[b][right]
+        if a != b:  # K_ab and K_ba
+            products = products + c[b][left] * c[a][right]
+        if xp is np:
+            total = np.zeros((n_patterns, left.size))
+            np.add.at(total, pattern, products.T)
+        else:
+            total = jax.ops.segment_sum(products.T, pattern, n_patterns)
+        blocks.append(total)
+    return xp.concatenate(blocks)
+
+
+def cross_products(prepared: Prepared, y: Any) -> CrossProducts:
+    """Add a response, shape (n,), to a prepared design.
+
+    With NumPy input it runs on the host; with JAX arrays it is pure, differentiable in ``y`` and can be
+    ``vmap``-ed over it.
+    """
+    xp = namespace(y)
+    scale, residual = scale_response(prepared.basis, prepared.root_weights * (y - prepared.offset))
+    q = prepared.own_rows
+    template = prepared.template
+    count = template.columns.shape[2] if prepared.pattern is None else prepared.pattern.shape[0]
+    c_y = xp.stack([segment_sum(q[:, a] * residual, prepared.own_index, count) for a in range(q.shape[1])])
+    # The part of the response within groups; projections are self-adjoint, so it alone is enough.
+    inner = residual - sum(q[:, a] * c_y[a][prepared.own_index] for a in range(q.shape[1]))
+    fixed_inner = prepared.basis.q.T @ inner
+    corner = inner @ inner
+    if isinstance(template, Crossed):
+        elimination = _crossed_response(prepared, template, c_y, inner, fixed_inner, corner)
+    else:
+        tops = 1 if prepared.parent_index is None else template.within.shape[-1]
+        dense = group_gram(prepared.dense_rows, inner[:, None], prepared.parent_index, tops)[:, 0]
+        if prepared.parent_index is not None:
+            fixed_inner = group_gram(prepared.basis.q, inner[:, None], prepared.parent_index, tops)[:, 0]
+            corner = segment_sum(inner * inner, prepared.parent_index, tops)[None]
+        else:
+            fixed_inner, corner = fixed_inner[:, None], corner[None, None]
+        if prepared.dense_rows.shape[1] == 0:
+            dense = fixed_inner[:0]
+        column = xp.concatenate([dense, fixed_inner, corner])
+        if isinstance(template, MomentBlocks):
+            c = xp.concatenate([xp.asarray(prepared.columns), c_y[:, None]], axis=1)
+            row, col = pair_indices(template.width)
+            position = np.flatnonzero(col == template.width - 1)
+            within = _put(template.within, position, column[row[position], 0])
+            elimination = replace(
+                template, within=within, moments=_moments(c, prepared.pattern, template.count.shape[0])
+            )
+        else:
+            last = template.columns.shape[1] - 1
+            within = _put(template.within, np.s_[:, last], column)
+            within = _put(within, np.s_[last, :], column)
+            elimination = replace(
+                template, columns=_put(template.columns, np.s_[:, last], c_y), within=within
+            )
+    return CrossProducts(
+        elimination=elimination,
+        fixed_factor=prepared.basis.factor,
+        beta_ols=scale.beta_ols,
+        scale=scale.scale,
+        transforms=prepared.transforms,
+        sum_log_weights=prepared.sum_log_weights,
+        structures=prepared.structures,
+        n_obs=prepared.n_obs,
+    )
+
+
+def _put(array: Any, where: Any, values: Any) -> Any:
+    """``array`` with ``array[where] = values``, in NumPy or JAX."""
+    if namespace(values) is np:
+        out = np.array(array)
+        out[where] = values
+        return out
+    return jnp.asarray(array).at[where].set(values)
+
+
+def _crossed_response(
+    prepared: Prepared, template: Crossed, c_y: Any, inner: Any, fixed_inner: Any, corner: Any
+) -> Crossed:
+    xp = namespace(inner)
+    parts = []
+    for rows, index, count in zip(
+        prepared.sparse_rows, prepared.sparse_index, template.rest_levels, strict=True
+    ):
+        sums = [segment_sum(rows[:, b] * inner, index, count) for b in range(rows.shape[1])]
+        parts.append(xp.stack(sums, axis=1).reshape(-1))
+    last = template.columns.shape[1] - 1
+    column = xp.concatenate([fixed_inner, corner[None]])
+    within = _put(_put(template.within, np.s_[:, last], column), np.s_[last, :], column)
+    return replace(
+        template,
+        columns=_put(template.columns, np.s_[:, last], c_y),
+        cross_within=_put(template.cross_within, np.s_[:, last], xp.concatenate(parts)),
+        within=within,
+    )

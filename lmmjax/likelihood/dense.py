@@ -1,0 +1,117 @@
+"""The last step of every elimination: the random effects that are left, by one dense Cholesky factor."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from lmmjax.likelihood import smallblock
+
+
+class Reduced(NamedTuple):
+    """What is left when all random effects are integrated out.
+
+    Attributes
+    ----------
+    logdet : Array, scalar
+        ``log|V|`` of ``V = I + Z Lambda Lambda' Z'`` (weights folded into the rows); equals ``log|A|``.
+    gram : Array, shape (p + 1, p + 1)
+        ``[X y]' V^-1 [X y]``.
+    """
+
+    logdet: Array
+    gram: Array
+
+
+@jax.custom_jvp
+def spd_inverse(matrix: Array) -> Array:
+    """Inverse of a symmetric positive definite matrix, through its Cholesky factor."""
+    inv = jax.scipy.linalg.solve_triangular(
+        jnp.linalg.cholesky(matrix), jnp.eye(matrix.shape[0], dtype=matrix.dtype), lower=True
+    )
+    return inv.T @ inv
+
+
+@spd_inverse.defjvp
+def _spd_inverse_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    inverse = spd_inverse(*primals)
+    # d(A^-1) = -A^-1 dA A^-1
+    return inverse, -inverse @ tangents[0] @ inverse
+
+
+@jax.custom_jvp
+def logdet_and_quadratic(matrix: Array, right: Array) -> tuple[Array, Array]:
+    """``log|A|`` and ``F' A^-1 F`` of symmetric positive definite ``A``, shape (q, q), and ``F``, (q, r).
+
+    Differentiating the Cholesky factor itself costs two triangular solves and products of size q more
+    than the closed forms ``d log|A| = tr(A^-1 dA)``, ``d(F'A^-1F) = dF'X + X'dF - X' dA X``,
+    ``X = A^-1 F``, which this rule uses, forward and reverse, first and second order.
+    """
+    factor = jnp.linalg.cholesky(matrix)
+    half = jax.scipy.linalg.solve_triangular(factor, right, lower=True)
+    return 2.0 * jnp.sum(jnp.log(jnp.diagonal(factor))), half.T @ half
+
+
+@logdet_and_quadratic.defjvp
+def _logdet_and_quadratic_jvp(
+    primals: tuple[Array, Array], tangents: tuple[Array, Array]
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    matrix, right = primals
+    d_matrix, d_right = tangents
+    value = logdet_and_quadratic(matrix, right)
+    inverse = spd_inverse(matrix)
+    solved = inverse @ right
+    cross = solved.T @ d_right
+    d_logdet = jnp.sum(inverse * d_matrix)
+    return value, (d_logdet, cross + cross.T - solved.T @ (d_matrix @ solved))
+
+
+def scale_rows(
+    factors: tuple[Array, ...], levels: tuple[int, ...], matrix: Array, transpose: bool = True
+) -> Array:
+    """``Lambda' M`` (or ``Lambda M``) for block-diagonal Lambda of several terms, level by level.
+
+    ``matrix`` has shape ``(q, r)``, its rows term by term, level by level, column by column.
+    """
+    parts, at = [], 0
+    for factor, count in zip(factors, levels, strict=True):
+        k = factor.shape[0]
+        block = matrix[at : at + k * count]
+        if k == 1:
+            parts.append(factor[0, 0] * block)
+        else:
+            cube = block.reshape(count, k, -1)
+            small = factor.T if transpose else factor
+            parts.append(jnp.einsum("ab,lbr->lar", small, cube).reshape(block.shape))
+        at += k * count
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+
+
+def eliminate_dense(
+    factors: tuple[Array, ...], levels: tuple[int, ...], gram: Array
+) -> tuple[Array, Array]:
+    """Integrate out the terms whose columns come first in ``gram``.
+
+    Parameters
+    ----------
+    factors : tuple of Array, each (k_t, k_t)
+    levels : tuple of int
+        Number of levels of each term, ``q = sum(k_t levels_t)``.
+    gram : Array, shape (q + r, q + r)
+
+    Returns
+    -------
+    logdet : Array, scalar
+    gram : Array, shape (r, r)
+    """
+    if not factors:
+        return jnp.zeros((), gram.dtype), gram
+    q = sum(f.shape[0] * count for f, count in zip(factors, levels, strict=True))
+    # A = I + Lambda' S Lambda
+    half = scale_rows(factors, levels, gram[:q, :q])
+    system = scale_rows(factors, levels, half.T) + jnp.eye(q, dtype=gram.dtype)
+    logdet, explained = logdet_and_quadratic(system, scale_rows(factors, levels, gram[:q, q:]))
+    return logdet, gram[q:, q:] - explained
