@@ -118,7 +118,7 @@ class _Piece:
     bars: tuple[Bar, ...] = ()
 
     def find(self, kinds: tuple[str, ...]) -> "_Piece | None":
-        """This piece, or one inside it, that is of one of `kinds`."""
+        """The first piece, itself or inside it, that is of one of `kinds`."""
         if self.kind in kinds:
             return self
         for _, term in self.terms:
@@ -245,8 +245,7 @@ class _Parser:
             if bar is not None:
                 what = "a random-effects term" if bar.kind == "bar" else "an offset"
                 raise self.error(
-                    f"{what} can only be added, not combined by '{op.strip()}': "
-                    "put '+' before it",
+                    f"{what} can only be added, not combined by '{op.strip()}': put '+' before it",
                     bar.start,
                     bar.end,
                 )

@@ -1,0 +1,417 @@
+"""A formula and a data frame to the arrays that a model is made of.
+
+Everything here is host-side numpy in float64; what follows a Design in the flow knows no data
+frames.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from . import checks
+from .coding import Coding, Columns, GroupCoding, Part, PartCoder, code_group
+from .errors import DataError, FormulaError
+from .formula import FormulaSpec, parse
+from .frames import Column, Frame, column_from_values
+from .new_data import read_columns
+
+
+@dataclass(frozen=True, eq=False)
+class RandomTerm:
+    """The random effects of one grouping factor; its bars are put together.
+
+    Attributes
+    ----------
+    group : str
+        Name of the grouping factor: ``"Subject"``, ``"cask:batch"``.
+    columns : tuple of str
+        Names of Z's k columns: ``("(Intercept)", "Days")``.
+    blocks : tuple of int
+        Sizes of the diagonal blocks of Lambda: ``(2,)`` for correlated columns, ``(1, 1)`` from
+        ``||`` or from two bars.
+    Z : np.ndarray, shape (n, k)
+        The columns, float64.
+    index : np.ndarray of int32, shape (n,)
+        Level of each row.
+    levels : tuple of str
+        Labels of the L levels, in order.
+    """
+
+    group: str
+    columns: tuple[str, ...]
+    blocks: tuple[int, ...]
+    Z: np.ndarray
+    index: np.ndarray
+    levels: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return (
+            f"RandomTerm({self.group!r}, columns={self.columns}, blocks={self.blocks}, "
+            f"levels={len(self.levels)})"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """What a model is made of, for the n complete rows.
+
+    Attributes
+    ----------
+    y : np.ndarray, shape (n,)
+        Response.
+    X : np.ndarray, shape (n, p)
+        Fixed-effects columns, of full rank.
+    x_names : tuple of str
+        Their names, as R has them: ``"(Intercept)"``, ``"recipeB"``.
+    terms : tuple of RandomTerm
+        Random effects, the factor with the most levels first.
+    weights, offset : np.ndarray, shape (n,)
+        Prior weights (ones if none were given) and offset (zeros if none).
+    y_name : str
+        The response as the formula has it.
+    row_index : np.ndarray of int64, shape (n,)
+        Positions of these rows in the given frame.
+    n_dropped : int
+        Rows left out because a value was missing.
+    dropped_columns : tuple of str
+        Fixed-effects columns left out as combinations of earlier ones.
+    coding : Coding
+        How the columns were made: codes new data, and knows X's terms.
+    """
+
+    y: np.ndarray
+    X: np.ndarray
+    x_names: tuple[str, ...]
+    terms: tuple[RandomTerm, ...]
+    weights: np.ndarray
+    offset: np.ndarray
+    y_name: str
+    row_index: np.ndarray
+    n_dropped: int
+    dropped_columns: tuple[str, ...]
+    coding: Coding
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self.y)
+
+    @property
+    def p(self) -> int:
+        """Number of fixed-effects coefficients."""
+        return self.X.shape[1]
+
+    @property
+    def formula(self) -> FormulaSpec:
+        """The parsed formula."""
+        return self.coding.spec
+
+    def __repr__(self) -> str:
+        return (
+            f"Design({str(self.formula)!r}, n={self.n}, p={self.p}, "
+            f"terms={list(self.terms)}, n_dropped={self.n_dropped})"
+        )
+
+
+def build_design(
+    formula: str | FormulaSpec,
+    data: Any,
+    weights: Any = None,
+    offset: Any = None,
+    contrasts: Mapping[str, Any] | None = None,
+    na_action: Literal["drop", "error"] = "drop",
+    *,
+    stacklevel: int = 2,
+) -> Design:
+    """Make the arrays of a linear mixed model.
+
+    Parameters
+    ----------
+    formula : str or FormulaSpec
+        lme4's syntax; see :func:`lmmjax.formula.parse`.
+    data : pandas.DataFrame, mapping of arrays, or polars, pyarrow and other eager frames
+        The last ones need narwhals.
+    weights : array, shape (number of rows,), or str, optional
+        Prior weights: the residual variance of a row is sigma² / weight. An array, or the name of a
+        column.
+    offset : array, shape (number of rows,), or str, optional
+        Known part of the mean, added to any ``offset(...)`` of the formula.
+    contrasts : mapping of str to str, contrast or matrix, optional
+        Contrasts by column, where not treatment contrasts: ``{"dose": "contr.sum"}``.
+    na_action : {"drop", "error"}, default "drop"
+        What to do with rows in which a value that the model uses is missing.
+    stacklevel : int, default 2
+        Where warnings point; the default is the caller.
+
+    Returns
+    -------
+    Design
+        The arrays, and the coding for new data.
+
+    Raises
+    ------
+    FormulaError
+        If the formula cannot be read.
+    DataError
+        If the data cannot be used; it says which column, which row, and what to do.
+
+    Warns
+    -----
+    RankWarning
+        Fixed-effects columns were dropped as combinations of earlier ones.
+    DesignWarning
+        A random slope varies within no group, or a transform lost rows.
+    ScaleWarning
+        Predictors are on very different scales.
+
+    Notes
+    -----
+    Factors (text, booleans and categoricals) have treatment contrasts with their first level as the
+    reference, ordered categoricals too (R would give those polynomial contrasts). Categories keep
+    their order, text is sorted, and levels without rows are dropped. Rows with missing values are
+    left out first; transforms such as ``scale(x)`` then see the rows that are analysed (R lets
+    them see every row).
+
+    Examples
+    --------
+    >>> data = {
+    ...     "y": [1.0, 2.5, 2.0, 4.0, 3.5, 5.0],
+    ...     "x": [0.0, 1.0, 2.0, 0.0, 1.0, 2.0],
+    ...     "g": ["a", "a", "a", "b", "b", "b"],
+    ... }
+    >>> design = build_design("y ~ x + (1 | g)", data)
+    >>> design.x_names, design.X.shape
+    (('(Intercept)', 'x'), (6, 2))
+    >>> design.terms[0].levels, design.terms[0].index.tolist()
+    (('a', 'b'), [0, 0, 0, 1, 1, 1])
+    """
+    spec = parse(formula) if isinstance(formula, str) else formula
+    if not isinstance(spec, FormulaSpec):
+        raise FormulaError(f"a formula is a string, not {type(formula).__name__}")
+    if na_action not in ("drop", "error"):
+        raise DataError(f"na_action must be 'drop' or 'error', not {na_action!r}")
+    frame = Frame(data)
+    named = read_columns(frame, spec.variables)
+    n_given = frame.n if frame.n is not None else frame.length()
+    if n_given == 0:
+        raise DataError("the data have no rows")
+    for name in spec.response_names:
+        if name in named:
+            checks.check_response_column(named[name])
+    extra = {
+        "weights": _extra_column("weights", weights, frame, n_given),
+        "offset": _extra_column("offset", offset, frame, n_given),
+    }
+    named, extra, rows = _complete_rows(named, extra, n_given, na_action)
+    checks.finite_columns(named, rows)
+    w = extra["weights"]
+    if w is not None:
+        checks.check_weights(w.numbers(), rows)
+    if extra["offset"] is not None:
+        checks.finite_columns({"offset": extra["offset"]}, rows)
+
+    levels: dict[str, tuple[str, ...]] = {}
+    columns = Columns(named, len(rows), levels, dict(contrasts or {}), frame.names)
+    _check_contrasts(columns)
+    state: tuple[dict, dict] = ({}, {})
+    coder = PartCoder(columns, state)
+    y = coder.values(spec.response)
+    fixed, X = coder.code(spec.fixed)
+    parts = {bar.lhs: coder.code(bar.lhs) for bar in spec.bars}
+    shift = np.zeros(len(rows)) if extra["offset"] is None else extra["offset"].numbers()
+    for text in spec.offsets:
+        shift = shift + coder.values(text)
+
+    arrays = {spec.response: y, spec.fixed: X, "the offset": shift}
+    arrays.update({lhs: Z for lhs, (_, Z) in parts.items()})
+    kept = _rows_with_values(arrays, rows, na_action, stacklevel + 1)
+    if kept is not None:
+        rows, y, X, shift = rows[kept], y[kept], X[kept], shift[kept]
+        parts = {lhs: (part, Z[kept]) for lhs, (part, Z) in parts.items()}
+        named = {name: column.take(kept) for name, column in named.items()}
+        w = None if w is None else w.take(kept)
+    checks.check_finite(X, fixed.names, rows)
+    checks.check_finite(y[:, None], [spec.response], rows)
+    for part, Z in parts.values():
+        checks.check_finite(Z, part.names, rows)
+    checks.check_finite(shift[:, None], ["the offset"], rows)
+    checks.check_response(y, spec.response)
+
+    terms, random = _random_terms(spec, parts, named)
+    keep = checks.independent_columns(X, 0 if fixed.names[:1] == ("(Intercept)",) else None)
+    dropped = tuple(name for j, name in enumerate(fixed.names) if j not in set(keep.tolist()))
+    if dropped:
+        X = X[:, keep]
+    x_names = tuple(fixed.names[j] for j in keep)
+    checks.check_size(len(y), X.shape[1])
+    weight = np.ones(len(y)) if w is None else w.numbers()
+    equal = w is None or bool(weight.min() == weight.max())
+    for term in terms:
+        checks.check_term(term, len(y), equal)
+    if dropped:
+        checks.warn_dropped(dropped, stacklevel + 1)
+    flat = [(c, term.group) for term in terms for c in checks.flat_slopes(term)]
+    if flat:
+        checks.warn_flat(flat, stacklevel + 1)
+    checks.warn_scales(X, x_names, stacklevel + 1)
+
+    coding = Coding(
+        spec=spec,
+        fixed=fixed,
+        keep=keep,
+        assign=tuple(fixed.assign[j] for j in keep),
+        term_names=fixed.term_names,
+        term_factors=fixed.term_factors,
+        random=random,
+        levels=levels,
+        numeric=frozenset(k for k, c in named.items() if c.kind == "number" and k not in levels),
+        contrasts=dict(columns.contrasts),
+        offset_source=offset if isinstance(offset, str) or offset is None else "<array>",
+        state=state,
+    )
+    return Design(
+        y=y,
+        X=np.ascontiguousarray(X),
+        x_names=x_names,
+        terms=terms,
+        weights=weight,
+        offset=shift,
+        y_name=spec.response,
+        row_index=rows,
+        n_dropped=n_given - len(rows),
+        dropped_columns=dropped,
+        coding=coding,
+    )
+
+
+def _extra_column(what: str, given: Any, frame: Frame, n: int) -> Column | None:
+    """Weights or offset as a numeric column of n rows."""
+    if given is None:
+        return None
+    if isinstance(given, str):
+        column = frame.column(given)
+        what = f"{what} {given!r}"
+    else:
+        column = column_from_values(what, given)
+    if column.kind != "number":
+        raise DataError(f"{what} must be numeric, not {column.dtype}")
+    if len(column.values) != n:
+        raise DataError(f"{what} has {len(column.values)} values for {n} rows: give one for each")
+    return column
+
+
+def _complete_rows(
+    named: dict[str, Column], extra: dict[str, Column | None], n: int, na_action: str
+) -> tuple[dict[str, Column], dict[str, Column | None], np.ndarray]:
+    """The columns at the rows without missing values, and the positions of those rows."""
+    lost = np.zeros(n, bool)
+    counts: dict[str, int] = {}
+    for name, column in [*named.items(), *extra.items()]:
+        if column is not None and column.missing is not None:
+            lost |= column.missing
+            counts[name] = int(column.missing.sum())
+    rows = np.arange(n, dtype=np.int64)
+    if not counts:
+        return named, extra, rows
+    shown = ", ".join(f"{name!r} ({count})" for name, count in counts.items())
+    if na_action == "error":
+        raise DataError(
+            f"{int(lost.sum())} of {n} rows have missing values, in {shown}; na_action='drop' "
+            "leaves them out"
+        )
+    rows = np.flatnonzero(~lost)
+    if not len(rows):
+        raise DataError(f"no row is complete: all {n} have a missing value, in {shown}")
+    taken = {name: column.take(rows) for name, column in named.items()}
+    other = {k: None if c is None else c.take(rows) for k, c in extra.items()}
+    return taken, other, rows
+
+
+def _check_contrasts(columns: Columns) -> None:
+    for name in columns.contrasts:
+        if name not in columns:
+            if name not in columns.names:
+                raise columns.unknown(name)
+            raise DataError(f"contrasts are given for {name!r}, which is not in the formula")
+        if not columns.is_factor(name):
+            raise DataError(
+                f"contrasts are given for {name!r}, which is numeric: make it text or categorical, "
+                "or write factor(...) in the formula"
+            )
+    if columns.contrasts:
+        from .model_matrix import contrast
+
+        columns.contrasts = {
+            name: contrast(given, f"for {name!r}") for name, given in columns.contrasts.items()
+        }
+
+
+def _rows_with_values(
+    arrays: dict[str, np.ndarray], rows: np.ndarray, na_action: str, stacklevel: int
+) -> np.ndarray | None:
+    """Rows, as positions in the arrays, where every transform gave a number; None if all did."""
+    lost = np.zeros(len(rows), bool)
+    culprits = []
+    for what, array in arrays.items():
+        # A sum is NaN if anything in it is (or infinities of both signs meet, sorted out below).
+        if np.isnan(array.sum()):
+            bad = np.isnan(array.reshape(len(rows), -1)).any(axis=1)
+            if bad.any():
+                lost |= bad
+                culprits.append(what)
+    if not culprits:
+        return None
+    shown = ", ".join(map(repr, culprits))
+    first = int(rows[np.argmax(lost)])
+    if na_action == "error" or lost.all():
+        raise DataError(
+            f"{shown} gives no number in {int(lost.sum())} of {len(rows)} rows, the first at row "
+            f"{first}"
+        )
+    import warnings
+
+    from .errors import DesignWarning
+
+    warnings.warn(
+        f"{int(lost.sum())} rows were dropped where {shown} gives no number, the first row {first}",
+        DesignWarning,
+        stacklevel=stacklevel,
+    )
+    return np.flatnonzero(~lost)
+
+
+def _random_terms(
+    spec: FormulaSpec, parts: dict[str, tuple[Part, np.ndarray]], columns: dict[str, Column]
+) -> tuple[tuple[RandomTerm, ...], tuple[tuple[GroupCoding, tuple[Part, ...]], ...]]:
+    """One term for each grouping factor, the one with the most levels first."""
+    by_group: dict[tuple[str, ...], list] = {}
+    for bar in spec.bars:
+        by_group.setdefault(bar.group, []).append(bar)
+    made = []
+    for group, bars in by_group.items():
+        coding, index = code_group(group, columns)
+        names: list[str] = []
+        blocks: list[int] = []
+        for bar in bars:
+            part = parts[bar.lhs][0]
+            k = len(part.names)
+            if k == 0:
+                raise FormulaError(f"the random-effects term {bar} has no columns")
+            twice = set(names).intersection(part.names)
+            if twice:
+                raise FormulaError(
+                    f"the grouping factor {coding.name!r} has the column {min(twice)!r} in two "
+                    "random-effects terms, whose variances cannot be told apart: write it once "
+                    f"(in (x | {coding.name}) the intercept is included; (0 + x | {coding.name}) "
+                    "is without)"
+                )
+            names += part.names
+            blocks += [k] if bar.correlated else [1] * k
+        matrices = [parts[bar.lhs][1] for bar in bars]
+        Z = matrices[0] if len(matrices) == 1 else np.concatenate(matrices, axis=1)
+        term = RandomTerm(coding.name, tuple(names), tuple(blocks), Z, index, coding.levels)
+        made.append((term, (coding, tuple(parts[bar.lhs][0] for bar in bars))))
+    made.sort(key=lambda pair: -len(pair[0].levels))
+    return tuple(term for term, _ in made), tuple(coding for _, coding in made)

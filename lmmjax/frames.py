@@ -1,0 +1,444 @@
+"""Columns out of any data frame, brought into one form.
+
+pandas frames and mappings of arrays are read directly; polars, pyarrow and every other eager
+frame through narwhals, when it is installed. Neither is imported here unless the data need it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from .errors import DataError
+
+# Signed integers wide enough that arithmetic inside a formula does not wrap around.
+_WIDE = {"i": np.int64, "u": np.int64, "f": np.float64}
+_OTHER = {"c": "complex", "M": "datetime", "m": "timedelta"}
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """A column in the form that the design needs.
+
+    Attributes
+    ----------
+    name : str
+        Its name in the frame.
+    kind : str
+        ``"number"``, ``"bool"``, ``"factor"`` (declared categories), ``"text"`` (categories by
+        sorting) or ``"other"`` (dates, complex numbers, mixed objects).
+    values : np.ndarray, shape (n,)
+        Numbers; booleans; or, of every other kind, codes into `categories` with -1 for missing.
+    dtype : str
+        What the frame called it, for messages.
+    categories : tuple
+        Values of the categories in order; empty for numbers and booleans.
+    missing : np.ndarray of bool, shape (n,), or None
+        True where a value is missing; None if none is.
+    """
+
+    name: str
+    kind: str
+    values: np.ndarray
+    dtype: str
+    categories: tuple = ()
+    missing: np.ndarray | None = None
+
+    def take(self, rows: np.ndarray) -> "Column":
+        """The column at some rows."""
+        missing = None if self.missing is None else self.missing[rows]
+        if missing is not None and not missing.any():
+            missing = None
+        return replace(self, values=self.values[rows], missing=missing)
+
+    def numbers(self) -> np.ndarray:
+        """The values as float64, shape (n,)."""
+        return np.asarray(self.values, np.float64)
+
+    def factor(self) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Codes, shape (n,), int32, and the labels of the categories that occur, in order.
+
+        Missing values have code -1.
+        """
+        if self.kind in ("factor", "text", "other"):
+            codes, values = self.values, self.categories
+        elif self.kind == "bool":
+            codes, values = self.values.astype(np.int32), (False, True)
+        else:
+            codes, values = factorize_numbers(self.values)
+        if self.missing is not None:
+            codes = np.where(self.missing, -1, codes)
+        return drop_unused(codes, tuple(map(label, values)))
+
+    def series(self) -> Any:
+        """The column as a pandas Series, for expressions; text and factors as categoricals."""
+        import pandas as pd
+
+        if self.kind in ("factor", "text", "other"):
+            return pd.Series(pd.Categorical.from_codes(self.values, list(self.categories)))
+        return pd.Series(self.values)
+
+    def describe(self, row: int) -> str:
+        """The value at a row, for messages."""
+        if self.kind in ("factor", "text", "other"):
+            code = int(self.values[row])
+            return "missing" if code < 0 else repr(self.categories[code])
+        return repr(self.values[row].item())
+
+
+def label(value: Any) -> str:
+    """A category's label: ``308`` for 308 and 308.0, as R writes it."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (float, np.floating)):
+        return f"{float(value):.15g}"
+    return str(value)
+
+
+def factorize_numbers(values: np.ndarray) -> tuple[np.ndarray, tuple]:
+    """Codes, shape (n,), and the sorted distinct values; NaN has code -1."""
+    n = len(values)
+    if values.dtype.kind == "i" and n:
+        low = int(values.min())
+        span = int(values.max()) - low + 1
+        if span <= 4 * n + 1024:
+            # Identifiers fill a short range: counting is much faster than sorting.
+            shifted = values - low
+            present = np.bincount(shifted, minlength=span) > 0
+            codes = (np.cumsum(present, dtype=np.int32) - 1)[shifted]
+            return codes, tuple((np.flatnonzero(present) + low).tolist())
+    unique, codes = np.unique(values, return_inverse=True)
+    codes = codes.astype(np.int32).reshape(-1)
+    if unique.dtype.kind == "f" and len(unique) and np.isnan(unique[-1]):
+        unique = unique[:-1]
+        codes[codes == len(unique)] = -1
+    return codes, tuple(unique.tolist())
+
+
+def drop_unused(codes: np.ndarray, labels: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Renumber the codes so that only labels that occur remain, in their order."""
+    if codes.size and codes.min() < 0:
+        counts = np.bincount(codes[codes >= 0], minlength=len(labels))
+    else:
+        counts = np.bincount(codes, minlength=len(labels))
+    if counts.all():
+        return codes.astype(np.int32, copy=False), labels
+    used = counts > 0
+    new = np.cumsum(used, dtype=np.int32) - 1
+    renumbered = np.where(codes < 0, np.int32(-1), new[codes])
+    return renumbered, tuple(lab for lab, u in zip(labels, used.tolist(), strict=True) if u)
+
+
+def match_levels(
+    codes: np.ndarray, labels: tuple[str, ...], known: tuple[str, ...]
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Codes into `known` instead of `labels` (-1 where there is none), and the unknown labels."""
+    if labels == known:
+        return codes, ()
+    place = {lab: i for i, lab in enumerate(known)}
+    new = np.array([place.get(lab, -1) for lab in labels] + [-1], np.int32)
+    return new[codes], tuple(lab for lab in labels if lab not in place)
+
+
+def unseen_levels(name: str, unseen: tuple[str, ...], levels: tuple[str, ...]) -> DataError:
+    """The error for categories that a fixed factor did not have."""
+    return DataError(
+        f"the factor {name!r} has levels that the fit did not see: "
+        f"{', '.join(map(repr, unseen[:5]))}{', ...' if len(unseen) > 5 else ''}; it knows "
+        f"{', '.join(map(repr, levels[:10]))}{', ...' if len(levels) > 10 else ''}"
+    )
+
+
+class Frame:
+    """Read access to a data frame's columns.
+
+    Parameters
+    ----------
+    data : pandas.DataFrame, mapping of 1-d arrays, or any eager frame that narwhals reads
+
+    Raises
+    ------
+    DataError
+        If `data` is none of these.
+    """
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+        self._reader = self._pandas_column
+        module = type(data).__module__.split(".")[0]
+        if module == "pandas":
+            if not hasattr(data, "columns"):
+                raise DataError(f"the data must be a data frame, not a {type(data).__name__}")
+            names: Iterable[Any] = data.columns
+            self.n: int | None = len(data)
+        elif isinstance(data, Mapping):
+            names = data.keys()
+            self.n = None
+            self._reader = self._mapping_column
+        elif isinstance(data, np.ndarray) and data.dtype.names:
+            names = data.dtype.names
+            self.n = len(data)
+            self._reader = self._mapping_column
+        else:
+            self.data = _narwhals_frame(data)
+            names = self.data.columns
+            self.n = len(self.data)
+            self._reader = self._narwhals_column
+        self._keys = names
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the columns."""
+        return [str(key) for key in self._keys]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._keys or name in self.names
+
+    def length(self) -> int:
+        """Number of rows; a mapping's is that of its first column."""
+        if self.n is None:
+            self.n = 0
+            for key in self._keys:
+                self.n = len(self.data[key])
+                break
+        return self.n
+
+    def column(self, name: str) -> Column:
+        """A column by name.
+
+        Raises
+        ------
+        DataError
+            If there is no such column, there are two, or it is not one-dimensional.
+        """
+        key: Any = name
+        if name not in self._keys:
+            matching = [k for k in self._keys if str(k) == name]
+            if not matching:
+                raise unknown_column(name, self.names)
+            key = matching[0]
+        column = self._reader(name, key)
+        if self.n is None:
+            self.n = len(column.values)
+        elif len(column.values) != self.n:
+            raise DataError(
+                f"the columns have different lengths: {name!r} has {len(column.values)} rows, "
+                f"those before it {self.n}"
+            )
+        return column
+
+    def _pandas_column(self, name: str, key: Any) -> Column:
+        series = self.data[key]
+        if getattr(series, "ndim", 1) != 1:
+            raise DataError(
+                f"the data have {series.shape[1]} columns named {name!r}: rename or drop all but "
+                "one"
+            )
+        return column_from_pandas(name, series)
+
+    def _mapping_column(self, name: str, key: Any) -> Column:
+        return column_from_values(name, self.data[key])
+
+    def _narwhals_column(self, name: str, key: Any) -> Column:
+        return column_from_narwhals(name, self.data[key])
+
+
+def unknown_column(name: str, names: list[str]) -> DataError:
+    """The error for a name that is no column, with the names that it may have meant."""
+    import difflib
+
+    folded = {n.lower(): n for n in reversed(names)}
+    close = [folded[c] for c in difflib.get_close_matches(name.lower(), list(folded), 3, 0.6)]
+    if close:
+        hint = f"did you mean {' or '.join(map(repr, close))}?"
+    else:
+        shown = ", ".join(map(repr, names[:12])) + (", ..." if len(names) > 12 else "")
+        hint = f"the columns are {shown}" if names else "there are no columns"
+    return DataError(f"there is no column {name!r} in the data: {hint}")
+
+
+def column_from_values(name: str, values: Any) -> Column:
+    """A column from an array, a list, or a series of any library."""
+    module = type(values).__module__.split(".")[0]
+    if module == "pandas":
+        import pandas as pd
+
+        return column_from_pandas(name, values if hasattr(values, "index") else pd.Series(values))
+    if module in ("polars", "pyarrow", "narwhals", "modin", "cudf"):
+        return column_from_narwhals(name, _narwhals_series(values))
+    if isinstance(values, (str, bytes)) or np.ndim(values) == 0:
+        raise DataError(f"column {name!r} is a single value ({values!r}): give one for each row")
+    if isinstance(values, (list, tuple)):
+        import pandas as pd
+
+        return column_from_pandas(name, pd.Series(list(values)))
+    array = np.asarray(values)
+    if array.ndim != 1:
+        raise DataError(f"column {name!r} has shape {array.shape}: a column has one dimension")
+    if array.dtype.kind in "iufbcMmV":
+        return _numpy_column(name, array, str(array.dtype))
+    import pandas as pd
+
+    return column_from_pandas(name, pd.Series(array.tolist() if array.dtype.kind == "S" else array))
+
+
+def _numpy_column(name: str, values: np.ndarray, dtype: str, missing=None) -> Column:
+    kind = values.dtype.kind
+    if kind == "b":
+        return Column(name, "bool", values, dtype, missing=missing)
+    if kind == "V":
+        raise DataError(f"column {name!r} has a structured dtype ({dtype}): use plain columns")
+    if kind in _OTHER:
+        lost = np.isnan(values)
+        categories, present = np.unique(values[~lost], return_inverse=True)
+        codes = np.full(len(values), -1, np.int32)
+        codes[~lost] = present
+        shown = tuple(categories.astype(str).tolist())
+        return Column(name, "other", codes, _OTHER[kind], shown, lost if lost.any() else None)
+    wide = _WIDE[kind]
+    if values.dtype == np.uint64 and values.size and values.max() > np.iinfo(np.int64).max:
+        wide = np.float64
+    values = values.astype(wide, copy=False)
+    if kind == "f":
+        lost = np.isnan(values)
+        if lost.any():
+            missing = lost if missing is None else missing | lost
+    return Column(name, "number", values, dtype, missing=missing)
+
+
+def column_from_pandas(name: str, series: Any) -> Column:
+    """A column from a pandas Series of any dtype."""
+    dtype = series.dtype
+    if isinstance(dtype, np.dtype) and dtype.kind != "O":
+        return _numpy_column(name, series.to_numpy(), str(dtype))
+    import pandas as pd
+
+    if isinstance(dtype, pd.CategoricalDtype):
+        codes = series.cat.codes.to_numpy()
+        missing = codes < 0
+        return Column(
+            name,
+            "factor",
+            codes.astype(np.int32),
+            "category",
+            tuple(dtype.categories.tolist()),
+            missing if missing.any() else None,
+        )
+    if not isinstance(dtype, np.dtype) and dtype.kind in "iufb":
+        # Nullable, arrow-backed and sparse numbers.
+        missing = series.isna().to_numpy()
+        if not missing.any():
+            plain = {"b": np.bool_, "f": np.float64}.get(dtype.kind, np.int64)
+            return _numpy_column(name, series.to_numpy(dtype=plain), str(dtype))
+        filled = series.fillna(False if dtype.kind == "b" else 0)
+        plain = {"b": np.bool_, "f": np.float64}.get(dtype.kind, np.int64)
+        return _numpy_column(name, filled.to_numpy(dtype=plain), str(dtype), missing)
+    if not isinstance(dtype, np.dtype) and dtype.kind in "Mm":
+        return _coded(name, "other", series, _OTHER[dtype.kind])
+    if dtype == "object":
+        inferred = pd.api.types.infer_dtype(series, skipna=True)
+        if inferred == "boolean":
+            missing = series.isna().to_numpy()
+            values = series.where(~missing, False).to_numpy(dtype=bool)
+            return Column(name, "bool", values, "object", (), missing if missing.any() else None)
+        if inferred not in ("string", "empty", "categorical"):
+            return _coded(name, "other", series, f"object holding {inferred} values")
+    return _coded(name, "text", series, str(dtype))
+
+
+def _coded(name: str, kind: str, series: Any, dtype: str) -> Column:
+    """A column by its sorted distinct values."""
+    import pandas as pd
+
+    try:
+        codes, categories = pd.factorize(series, sort=True)
+    except TypeError:
+        # Values of several types have no order of their own: use that of their labels.
+        codes, categories = pd.factorize(series)
+        order = np.argsort([label(c) for c in categories], kind="stable")
+        rank = np.empty(len(order) + 1, np.int64)
+        rank[order] = np.arange(len(order))
+        rank[-1] = -1
+        codes, categories = rank[codes], [categories[i] for i in order]
+    codes = codes.astype(np.int32)
+    missing = codes < 0
+    return Column(name, kind, codes, dtype, tuple(categories), missing if missing.any() else None)
+
+
+def _narwhals():
+    try:
+        import narwhals as nw
+    except ImportError:
+        return None
+    return nw
+
+
+def _narwhals_frame(data: Any) -> Any:
+    nw = _narwhals()
+    kind = f"{type(data).__module__.split('.')[0]}.{type(data).__name__}"
+    if nw is None:
+        raise DataError(
+            f"data of type {kind} are read through narwhals: install it (lmmjax[frames]), or give "
+            "a pandas DataFrame or a dict of arrays"
+        )
+    try:
+        frame = nw.from_native(data, eager_only=True)
+    except TypeError:
+        lazy = nw.dependencies.is_into_dataframe(data) is False and hasattr(data, "collect")
+        hint = "collect() it first" if lazy else "give a data frame or a dict of arrays"
+        raise DataError(f"data of type {kind} cannot be read: {hint}") from None
+    return frame
+
+
+def _narwhals_series(values: Any) -> Any:
+    nw = _narwhals()
+    if nw is None:
+        raise DataError(
+            f"columns of type {type(values).__name__} are read through narwhals: install it "
+            "(lmmjax[frames]), or give numpy arrays"
+        )
+    return nw.from_native(values, series_only=True)
+
+
+def column_from_narwhals(name: str, series: Any) -> Column:
+    """A column from a narwhals Series.
+
+    A declared order of categories (Enum, a pyarrow dictionary) is kept; polars' Categorical, which
+    declares none, is sorted.
+    """
+    nw = _narwhals()
+    assert nw is not None
+    dtype = series.dtype
+    shown = str(dtype)
+    nulls = series.is_null().to_numpy()
+    missing = np.asarray(nulls, bool) if nulls.any() else None
+    if dtype.is_numeric() and not dtype.is_decimal():
+        if missing is None:
+            return _numpy_column(name, series.to_numpy(), shown)
+        values = series.fill_null(0).to_numpy()
+        return _numpy_column(name, values, shown, missing)
+    if dtype.is_decimal():
+        return _numpy_column(name, series.cast(nw.Float64).to_numpy(), shown, missing)
+    if dtype == nw.Boolean:
+        filled = series if missing is None else series.fill_null(False)
+        return Column(name, "bool", np.asarray(filled.to_numpy(), bool), shown, (), missing)
+    if dtype in (nw.Categorical, nw.Enum):
+        categories = tuple(series.cat.get_categories().to_list())
+        kind = "factor"
+        if dtype == nw.Categorical and series.implementation.is_polars():
+            categories, kind = tuple(sorted(categories)), "text"
+        place = {c: i for i, c in enumerate(categories)}
+        codes = np.array([place.get(v, -1) for v in series.to_list()], np.int32)
+        return Column(name, kind, codes, shown, categories, missing)
+    if dtype == nw.String:
+        # Distinct values are sorted by Python, as pandas' are, whatever the library's collation.
+        distinct = sorted(v for v in series.unique().to_list() if v is not None)
+        place = {c: i for i, c in enumerate(distinct)}
+        codes = np.array([place.get(v, -1) for v in series.to_list()], np.int32)
+        return Column(name, "text", codes, shown, tuple(distinct), missing)
+    values = series.to_list()
+    distinct = sorted({v for v in values if v is not None}, key=label)
+    place = {c: i for i, c in enumerate(distinct)}
+    codes = np.array([place.get(v, -1) for v in values], np.int32)
+    return Column(name, "other", codes, shown.lower(), tuple(distinct), missing)
