@@ -10,16 +10,21 @@ formula holds more than plain columns.
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from formulaic import Formula, ModelSpec, SimpleFormula
+from formulaic import Formula, ModelMatrix, ModelSpec, SimpleFormula
 from formulaic.errors import FormulaicError
 from formulaic.materializers import FormulaMaterializer
-from formulaic.materializers.types import FactorValues
+from formulaic.materializers.types import FactorValues, ScopedFactor, ScopedTerm
 from formulaic.parser.types import Factor, Term
 from formulaic.transforms import TRANSFORMS
-from formulaic.transforms.contrasts import Contrasts, ContrastsRegistry, TreatmentContrasts
+from formulaic.transforms.contrasts import (
+    Contrasts,
+    ContrastsRegistry,
+    CustomContrasts,
+    TreatmentContrasts,
+)
 from formulaic.utils.variables import Variable
 from interface_meta import override
 
@@ -29,6 +34,10 @@ from .frames import Column, column_from_values, label, match_levels, unseen_leve
 
 class UnseenLevels(Exception):
     """Categories in new data that the fit did not have; caught and named one level up."""
+
+
+class FactorProblem(Exception):
+    """What is wrong with a factor, to be put after its name one level up."""
 
 
 def contrast(spec: Any, where: str) -> Contrasts | None:
@@ -50,7 +59,7 @@ def contrast(spec: Any, where: str) -> Contrasts | None:
             raise DataError(f"give the matrix itself instead of {spec!r} ({where})")
         return found()
     try:
-        return ContrastsRegistry.custom(spec)
+        return CustomContrasts(cast(Any, spec))
     except Exception as error:
         raise DataError(
             f"contrasts must be a name such as 'contr.sum' or a matrix, not {spec!r} ({where})"
@@ -63,7 +72,7 @@ def _code_levels(
     """Columns of a factor, shape (n,) each, named as R names them for treatment contrasts."""
     contrasts = contrasts or TreatmentContrasts()
     if len(levels) == 1 and reduced_rank:
-        raise DataError(
+        raise FactorProblem(
             f"has one level ({levels[0]!r}) in the rows used, so it has no effect to estimate: "
             "leave it out of the formula"
         )
@@ -74,7 +83,9 @@ def _code_levels(
             coding = np.asarray(contrasts.get_coding_matrix(levels, reduced_rank), np.float64)
             fields = contrasts.get_coding_column_names(levels, reduced_rank)
         except (ValueError, KeyError, IndexError) as error:
-            raise DataError(f"has levels {list(levels)}, which its contrasts do not fit") from error
+            raise FactorProblem(
+                f"has levels {list(levels)}, which its contrasts do not fit"
+            ) from error
     plain = isinstance(contrasts, TreatmentContrasts) or not reduced_rank
     # formulaic writes x[T.b]; R writes xb.
     form = "{name}{field}" if plain else contrasts.get_factor_format(levels, reduced_rank)
@@ -112,7 +123,7 @@ def _encode_call(
         wanted = labels if levels is None else tuple(map(label, levels))
         if first is not None:
             if label(first) not in wanted:
-                raise DataError(f"has no level {label(first)!r} to be the reference")
+                raise FactorProblem(f"has no level {label(first)!r} to be the reference")
             wanted = (label(first), *(lab for lab in wanted if lab != label(first)))
         encoder_state["levels"] = wanted
         encoder_state["contrasts"] = contrast(contrasts, "in the formula")
@@ -222,7 +233,9 @@ class ColumnMaterializer(FormulaMaterializer):
         codes, levels = columns.factor(name)
         contrasts = contrast(columns.contrasts.get(name), f"for {name!r}")
 
-        def encode(values: Any, reduced_rank: bool, **_: Any) -> FactorValues:
+        def encode(
+            values: Any, reduced_rank: bool, drop_rows: Any, encoder_state: Any, model_spec: Any
+        ) -> FactorValues:
             return _code_levels(values.__wrapped__, levels, contrasts, reduced_rank)
 
         return (
@@ -237,26 +250,49 @@ class ColumnMaterializer(FormulaMaterializer):
         except UnseenLevels as error:
             unseen, levels = error.args
             raise unseen_levels(factor.expr, unseen, levels) from None
-        except DataError as error:
-            raise DataError(f"the factor {factor.expr!r} {error}") from None
+        except FactorProblem as error:
+            raise DataError(f"{factor.expr!r} {error}") from None
 
     @override
     def _flatten_encoded_evaled_factor(self, name: str, values: Any) -> dict[str, Any]:
-        flat = super()._flatten_encoded_evaled_factor(name, values)
         metadata = getattr(values, "__formulaic_metadata__", None)
-        if (
-            isinstance(values, dict)
-            and metadata is not None
-            and metadata.format == "{name}[{field}]"
-        ):
-            # R writes poly(x, 2)1 for formulaic's poly(x, 2)[1].
-            numeric = metadata.kind is Factor.Kind.NUMERICAL
-            if numeric:
-                return {
-                    f"{name}{key[len(name) + 1 : -1]}" if key.endswith("]") else key: column
-                    for key, column in flat.items()
-                }
-        return flat
+        numeric = metadata is not None and metadata.kind is Factor.Kind.NUMERICAL
+        if not numeric or not isinstance(values, dict):
+            return super()._flatten_encoded_evaled_factor(name, values)
+        columns = {k: v for k, v in values.items() if not str(k).startswith("__")}
+        # R writes poly(x, 2)1 for formulaic's poly(x, 2)[1], and counts from 1.
+        shift = 1 if 0 in columns else 0
+        return {f"{name}{k + shift if isinstance(k, int) else k}": v for k, v in columns.items()}
+
+    @override
+    def _get_scoped_terms(self, terms, ensure_full_rank=True):
+        """Full or reduced coding of each factor in each term, by R's rule.
+
+        A factor is reduced where the term without it is in the model too; and if there is no
+        intercept, the first factor that is a term by itself is not. (Chambers & Hastie 1992,
+        section 2.4.) formulaic's own rule spans the same space by other columns.
+        """
+        terms = list(terms)
+        evaluated = [
+            [
+                found
+                for found in (self.factor_cache[f.expr] for f in term.factors)
+                if found.metadata.kind is not Factor.Kind.CONSTANT
+            ]
+            for term in terms
+        ]
+        present = {frozenset(f.expr for f in factors) for factors in evaluated}
+        full_one_due = frozenset() not in present
+        present.add(frozenset())
+        for term, factors in zip(terms, evaluated, strict=True):
+            exprs = frozenset(f.expr for f in factors)
+            scoped = []
+            for factor in factors:
+                reduced = factor.metadata.spans_intercept and exprs - {factor.expr} in present
+                if reduced and full_one_due and len(factors) == 1:
+                    reduced = full_one_due = False
+                scoped.append(ScopedFactor(factor, reduced=reduced))
+            yield term, [ScopedTerm(scoped, scale=1)]
 
     @override
     def _is_categorical(self, values: Any) -> bool:
@@ -273,7 +309,7 @@ class ColumnMaterializer(FormulaMaterializer):
     def _encode_numerical(self, values, metadata, encoder_state, spec, drop_rows):
         column = np.asarray(values, np.float64)
         if column.shape != (self.nrows,):
-            raise DataError(f"gives {column.shape} values for {self.nrows} rows")
+            raise FactorProblem(f"gives {column.shape} values for {self.nrows} rows")
         return column
 
     @override
@@ -299,7 +335,7 @@ def _formula(text: str) -> SimpleFormula:
     columns.
     """
     try:
-        terms = list(Formula(text))
+        terms = list(cast(SimpleFormula, Formula(text)))  # type: ignore[abstract]
     except FormulaicError as error:
         raise FormulaError(f"formulaic cannot read the terms {text!r}: {error}") from error
     first: dict[str, int] = {}
@@ -308,11 +344,11 @@ def _formula(text: str) -> SimpleFormula:
             token = factor.token
             at = token.source_start if token is not None and token.source_start is not None else 0
             first[factor.expr] = min(first.get(factor.expr, at), at)
-    ordered = [
+    ordered: list[str | Term] = [
         Term(sorted(term.factors, key=lambda f: first[f.expr])) if len(term.factors) > 1 else term
         for term in terms
     ]
-    return SimpleFormula(ordered, _ordering="none")
+    return cast(SimpleFormula, SimpleFormula(ordered, _ordering="none"))
 
 
 class Evaluator:
@@ -345,12 +381,13 @@ class Evaluator:
         with np.errstate(all="ignore"):
             try:
                 spec = self._spec(_formula(text), structure)
-                made = self.materializer.get_model_matrix(spec)
+                made = cast(ModelMatrix, self.materializer.get_model_matrix(spec))
             except (LmmError, FormulaicError, ArithmeticError, ValueError, TypeError) as error:
                 raise _explain(error, text) from error
         # A fit's model spec shares its state dictionaries with ours; only transforms are copied.
-        self.transform_state.update(made.model_spec.transform_state)
-        return np.asarray(made, np.float64), made.model_spec.structure
+        coded = cast(ModelSpec, made.model_spec)
+        self.transform_state.update(coded.transform_state)
+        return np.asarray(made, np.float64), coded.structure
 
     def values(self, text: str) -> np.ndarray:
         """The values, float64, shape (n,), of the expression `text`."""
