@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from .columns import Column
 from .errors import DataError, DesignWarning, RankWarning, ScaleWarning
-from .frames import Column
 
 _RANK_TOLERANCE = 1e-7  # R's qr()
 _CONSTANT_TOLERANCE = 1e-12  # spread over size below which a column is rounding noise

@@ -4,6 +4,7 @@ Everything here is host-side numpy in float64; what follows a Design in the flow
 frames.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,10 +12,12 @@ from typing import Any, Literal
 import numpy as np
 
 from . import checks
-from .coding import Coding, Columns, GroupCoding, Part, PartCoder, code_group
-from .errors import DataError, FormulaError
+from .coding import Coding, Columns, Part, PartCoder
+from .columns import Column
+from .errors import DataError, DesignWarning, FormulaError
 from .formula import FormulaSpec, parse
-from .frames import Column, Frame, column_from_values
+from .frames import Frame, column_from_values
+from .grouping import GroupCoding, code_group
 from .new_data import read_columns
 
 
@@ -218,21 +221,22 @@ def build_design(
     state: tuple[dict, dict] = ({}, {})
     coder = PartCoder(columns, state)
     y = coder.values(spec.response)
-    fixed, X = coder.code(spec.fixed)
-    parts = {bar.lhs: coder.code(bar.lhs) for bar in spec.bars}
+    parts: dict[str, tuple[Part, np.ndarray]] = {}
+    for text in (spec.fixed, *(bar.lhs for bar in spec.bars)):
+        if text not in parts:
+            parts[text] = coder.code(text)
+    fixed, X = parts[spec.fixed]
     shift = np.zeros(len(rows)) if extra["offset"] is None else extra["offset"].numbers()
     for text in spec.offsets:
         shift = shift + coder.values(text)
 
-    arrays = {spec.response: y, spec.fixed: X, "the offset": shift}
-    arrays.update({lhs: Z for lhs, (_, Z) in parts.items()})
+    arrays = {spec.response: y, "the offset": shift, **{t: Z for t, (_, Z) in parts.items()}}
     kept = _rows_with_values(arrays, rows, na_action, stacklevel + 1)
     if kept is not None:
         rows, y, X, shift = rows[kept], y[kept], X[kept], shift[kept]
-        parts = {lhs: (part, Z[kept]) for lhs, (part, Z) in parts.items()}
+        parts = {text: (part, Z[kept]) for text, (part, Z) in parts.items()}
         named = {name: column.take(kept) for name, column in named.items()}
         w = None if w is None else w.take(kept)
-    checks.check_finite(X, fixed.names, rows)
     checks.check_finite(y[:, None], [spec.response], rows)
     for part, Z in parts.values():
         checks.check_finite(Z, part.names, rows)
@@ -266,7 +270,11 @@ def build_design(
         term_factors=fixed.term_factors,
         random=random,
         levels=levels,
-        numeric=frozenset(k for k, c in named.items() if c.kind == "number" and k not in levels),
+        numeric=frozenset(
+            name
+            for name in _fixed_variables(spec)
+            if name in named and named[name].kind == "number" and name not in levels
+        ),
         contrasts=dict(columns.contrasts),
         offset_source=offset if isinstance(offset, str) or offset is None else "<array>",
         state=state,
@@ -284,6 +292,11 @@ def build_design(
         dropped_columns=dropped,
         coding=coding,
     )
+
+
+def _fixed_variables(spec: FormulaSpec) -> set[str]:
+    """Variables of the response, the fixed part and the bars' left sides."""
+    return {*spec.response_names, *spec.names, *(name for bar in spec.bars for name in bar.names)}
 
 
 def _extra_column(what: str, given: Any, frame: Frame, n: int) -> Column | None:
@@ -370,10 +383,6 @@ def _rows_with_values(
             f"{shown} gives no number in {int(lost.sum())} of {len(rows)} rows, the first at row "
             f"{first}"
         )
-    import warnings
-
-    from .errors import DesignWarning
-
     warnings.warn(
         f"{int(lost.sum())} rows were dropped where {shown} gives no number, the first row {first}",
         DesignWarning,

@@ -28,8 +28,9 @@ from formulaic.transforms.contrasts import (
 from formulaic.utils.variables import Variable
 from interface_meta import override
 
+from .columns import Column, label, match_levels, unseen_levels
 from .errors import DataError, FormulaError, LmmError
-from .frames import Column, column_from_values, label, match_levels, unseen_levels
+from .frames import column_from_values
 
 
 class UnseenLevels(Exception):
@@ -396,7 +397,10 @@ class Evaluator:
         with np.errstate(all="ignore"):
             try:
                 found = self.materializer._evaluate_factor(factor, spec, set()).values
-                values = np.asarray(found.__wrapped__, np.float64)
+                raw = np.asarray(found.__wrapped__)
+                if raw.dtype.kind == "b":
+                    raise DataError(f"{text!r} is true or false in each row; a number is needed")
+                values = raw.astype(np.float64)
             except (LmmError, FormulaicError, ArithmeticError, ValueError, TypeError) as error:
                 raise _explain(error, text) from error
         if values.ndim == 0:

@@ -6,8 +6,9 @@ import numpy as np
 
 from .checks import check_finite, finite_columns
 from .coding import Coding, Columns, NewData, NewTerm, PartCoder
+from .columns import Column
 from .errors import DataError
-from .frames import Column, Frame, column_from_values
+from .frames import Frame, column_from_values
 
 
 def code_new_data(

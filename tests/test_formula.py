@@ -214,7 +214,7 @@ def test_specs_are_hashable_and_cached():
         ("log(y) ~ poly(x, 2) * `a b` + (1 | a/b)", ("y", "x", "a b", "b", "a")),
         ("y ~ C(x, contr.sum) + np.pi + offset(log(n)) + (1 | g)", ("y", "x", "np.pi", "n", "g")),
         ("y ~ bs(x, df=4, knots=None) + I(x > pi) + (1 | g)", ("y", "x", "g")),
-        ("y ~ log(Sepal.Width, base=b) + x.clip(0, 5) + (1|g)", ("y", "Sepal.Width", "b", "x", "g")),
+        ("y ~ log(a.b, base=b) + x.clip(0, 5) + (1|g)", ("y", "a.b", "b", "x", "g")),
         ("y ~ factor(x, levels=['a', 'b']) + (1 | g)", ("y", "x", "g")),
     ],
 )  # fmt: skip
