@@ -280,12 +280,12 @@ def column_from_narwhals(name: str, series: Any) -> Column:
     shown = str(dtype)
     nulls = series.is_null().to_numpy()
     missing = np.asarray(nulls, bool) if nulls.any() else None
-    if dtype.is_numeric() and not dtype.is_decimal():
+    if dtype.is_numeric() and dtype != nw.Decimal:
         if missing is None:
             return _numpy_column(name, series.to_numpy(), shown)
         values = series.fill_null(0).to_numpy()
         return _numpy_column(name, values, shown, missing)
-    if dtype.is_decimal():
+    if dtype == nw.Decimal:
         return _numpy_column(name, series.cast(nw.Float64).to_numpy(), shown, missing)
     if dtype == nw.Boolean:
         filled = series if missing is None else series.fill_null(False)
