@@ -291,7 +291,9 @@ def column_from_narwhals(name: str, series: Any) -> Column:
         filled = series if missing is None else series.fill_null(False)
         return Column(name, "bool", np.asarray(filled.to_numpy(), bool), shown, (), missing)
     if dtype == nw.Enum:
-        categories = tuple(dtype.categories)
+        # Older narwhals ask the series, newer ones the dtype.
+        declared = getattr(dtype, "categories", None)
+        categories = tuple(declared or series.cat.get_categories().to_list())
         place = {c: i for i, c in enumerate(categories)}
         codes = np.array([place.get(v, -1) for v in series.to_list()], np.int32)
         return Column(name, "factor", codes, shown, categories, missing)
