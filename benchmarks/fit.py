@@ -144,6 +144,9 @@ def measure(case: str, options: argparse.Namespace, env: dict[str, str]) -> tupl
                 if row.failed or sum(row.seconds) > options.budget:
                     continue
                 note(f"{case}: round {turn} of {rounds}, {row.peer}, {row.kind}")
+                if worker.process.poll() is not None:
+                    row.failed = "not asked: its process had to be stopped before"
+                    continue
                 reply = worker.ask(number, 1 if turn == 0 else repeats, options.limit)
                 if "failed" in reply:
                     row.failed = reply["failed"]
