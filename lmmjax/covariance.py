@@ -58,6 +58,10 @@ class Covariance:
         """``theta`` whose relative covariance is ``factor @ factor.T`` (needed unless "none")."""
         raise NotImplementedError
 
+    def search_form(self) -> Covariance:
+        """The same family, in the parameters that a minimiser works in."""
+        return self
+
 
 @dataclass(frozen=True)
 class Unstructured(Covariance):
@@ -103,6 +107,31 @@ class Unstructured(Covariance):
         lower = canonical_factor(factor)
         row, col = self._positions()
         return lower[row, col]
+
+    def search_form(self) -> Covariance:
+        return self if self.size == 1 else SymmetricRoot(self.size)
+
+
+@dataclass(frozen=True)
+class SymmetricRoot(Unstructured):
+    """All variances and correlations free: theta is the triangle of a symmetric square root.
+
+    The family of :class:`Unstructured`, in coordinates for searching. A Cholesky factor with a zero pivot
+    has a valley that curves (its row can be rotated without changing the covariance), along which a
+    Newton method creeps; a symmetric root has none, only the natural boundary at an eigenvalue of zero.
+    """
+
+    def factor(self, theta: Array) -> Array:
+        lower = super().factor(theta)
+        return lower + jnp.tril(lower, -1).T
+
+    def from_factor(self, factor: np.ndarray) -> np.ndarray:
+        left, values, _ = np.linalg.svd(np.asarray(factor, np.float64))
+        row, col = self._positions()
+        return ((left * values) @ left.T)[row, col]
+
+    def search_form(self) -> Covariance:
+        return self
 
 
 @dataclass(frozen=True)

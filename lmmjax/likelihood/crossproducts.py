@@ -31,6 +31,7 @@ from lmmjax.likelihood.standardize import (
     standardize_columns,
     term_transform,
 )
+from lmmjax.likelihood.start import MomentEquations, moment_equations, moment_start
 
 Elimination = MomentBlocks | Nested | Crossed
 
@@ -52,6 +53,8 @@ class CrossProducts:
     transforms : tuple of Array, each (k_t, k_t)
         ``T`` of each term: standardised Lambda is ``T Lambda``.
     sum_log_weights : Array, scalar
+    start : Array, shape (n_theta,)
+        Search parameters to start from.
     structures : tuple of tuple of Covariance
         Per term, per bar.
     n_obs : int
@@ -63,6 +66,7 @@ class CrossProducts:
     scale: Any
     transforms: tuple[Any, ...]
     sum_log_weights: Any
+    start: Any
     structures: tuple[tuple[Covariance, ...], ...] = static()
     n_obs: int = static()
 
@@ -75,6 +79,11 @@ class CrossProducts:
     def n_theta(self) -> int:
         """Number of covariance parameters."""
         return sum(s.n_theta for bars in self.structures for s in bars)
+
+    @property
+    def search_structures(self) -> tuple[tuple[Covariance, ...], ...]:
+        """The structures in the parameters that a minimiser works in."""
+        return tuple(tuple(s.search_form() for s in bars) for bars in self.structures)
 
     def factors(self, theta: Array) -> tuple[Array, ...]:
         """``Lambda`` of every term, in the columns' own units, from theta (lme4's order)."""
@@ -118,8 +127,10 @@ class Prepared:
         Standardised columns kept dense beside X: ancestors in the chain, then small crossed terms.
     parent_index : Array or None
         Second factor of the chain, per row.
-    sparse_rows, sparse_index : tuples of Array
-        Standardised columns and levels of the remaining terms of a crossed design.
+    term_rows, term_index : tuples of Array
+        Standardised columns and levels of every term.
+    equations : tuple of MomentEquations
+        For the start, per term.
     template : MomentBlocks or Nested or Crossed
         The elimination with the response's column empty.
     columns : Array, shape (k, w - 1, L)
@@ -137,13 +148,15 @@ class Prepared:
     own_index: Any
     dense_rows: Any
     parent_index: Any
-    sparse_rows: tuple[Any, ...]
-    sparse_index: tuple[Any, ...]
+    term_rows: tuple[Any, ...]
+    term_index: tuple[Any, ...]
+    equations: tuple[MomentEquations, ...]
     template: Elimination
     columns: Any
     pattern: Any
     transforms: tuple[Any, ...]
     sum_log_weights: Any
+    levels: tuple[int, ...] = static()
     structures: tuple[tuple[Covariance, ...], ...] = static()
     n_obs: int = static()
 
@@ -244,13 +257,18 @@ def prepare(
         own_index=rows.own_index,
         dense_rows=rows.dense,
         parent_index=rows.parent_index,
-        sparse_rows=rows.sparse,
-        sparse_index=rows.sparse_index,
+        term_rows=tuple(columns),
+        term_index=tuple(indices),
+        equations=tuple(
+            moment_equations(z, i, count)
+            for z, i, count in zip(columns, indices, levels, strict=True)
+        ),
         template=template,
         columns=c,
         pattern=pattern,
         transforms=transforms,
         sum_log_weights=2.0 * np.sum(np.log(root_weights)),
+        levels=tuple(levels),
         structures=tuple(tuple(bars) for bars in structures),
         n_obs=n,
     )
@@ -282,11 +300,8 @@ def cross_products(prepared: Prepared, y: Any) -> CrossProducts:
     ``vmap``-ed over it.
     """
     xp = namespace(y)
-    scale, residual = scale_response(prepared.basis, prepared.root_weights * (y - prepared.offset))
-    q = prepared.own_rows
-    template = prepared.template
-    count = template.columns.shape[2] if prepared.pattern is None else prepared.pattern.shape[0]
-    c_y = xp.stack([segment_sum(q[:, a] * residual, prepared.own_index, count) for a in range(q.shape[1])])
+    scale, residual, c_y = group_response(prepared, y)
+    template, q = prepared.template, prepared.own_rows
     # The part of the response within groups; projections are self-adjoint, so it alone is enough.
     inner = residual - sum(q[:, a] * c_y[a][prepared.own_index] for a in range(q.shape[1]))
     fixed_inner = prepared.basis.q.T @ inner
@@ -326,9 +341,39 @@ def cross_products(prepared: Prepared, y: Any) -> CrossProducts:
         scale=scale.scale,
         transforms=prepared.transforms,
         sum_log_weights=prepared.sum_log_weights,
+        start=_start(prepared, residual, c_y, inner),
         structures=prepared.structures,
         n_obs=prepared.n_obs,
     )
+
+
+def group_response(prepared: Prepared, y: Any) -> tuple[ResponseScale, Any, Any]:
+    """Scale and unit residual, shape (n,), of a response, and its part ``c_j`` in each group, shape (k, L)."""
+    xp = namespace(y)
+    scale, residual = scale_response(prepared.basis, prepared.root_weights * (y - prepared.offset))
+    q, count = prepared.own_rows, prepared.columns.shape[2]
+    parts = [segment_sum(q[:, a] * residual, prepared.own_index, count) for a in range(q.shape[1])]
+    return scale, residual, xp.stack(parts)
+
+
+def _start(prepared: Prepared, residual: Any, c_y: Any, inner: Any) -> Any:
+    """Moment start of all terms; the residual variance from what is left within the finest groups."""
+    xp = namespace(residual)
+    within_df = max(prepared.n_obs - prepared.basis.q.shape[1] - c_y.size, 1)
+    # Never far below the total: with few rows per group, what is left within them says little.
+    variance = xp.maximum((inner @ inner) / within_df, 0.02 / prepared.n_obs)
+    parts = [
+        moment_start(eq, tuple(s.search_form() for s in bars), z, i, count, residual, variance)
+        for eq, bars, z, i, count in zip(
+            prepared.equations,
+            prepared.structures,
+            prepared.term_rows,
+            prepared.term_index,
+            prepared.levels,
+            strict=True,
+        )
+    ]
+    return xp.concatenate(parts)
 
 
 def _put(array: Any, where: Any, values: Any) -> Any:
@@ -345,9 +390,8 @@ def _crossed_response(
 ) -> Crossed:
     xp = namespace(inner)
     parts = []
-    for rows, index, count in zip(
-        prepared.sparse_rows, prepared.sparse_index, template.rest_levels, strict=True
-    ):
+    for t in template.order[1:]:
+        rows, index, count = prepared.term_rows[t], prepared.term_index[t], prepared.levels[t]
         sums = [segment_sum(rows[:, b] * inner, index, count) for b in range(rows.shape[1])]
         parts.append(xp.stack(sums, axis=1).reshape(-1))
     last = template.columns.shape[1] - 1

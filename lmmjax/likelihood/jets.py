@@ -35,11 +35,14 @@ class Objective(NamedTuple):
     value : Array, scalar
     gradient : Array, shape (m,)
     hessian : Array, shape (m, m)
+    aux : pytree
+        Whatever else was found on the way and is wanted at the optimum.
     """
 
     value: Array
     gradient: Array
     hessian: Array
+    aux: Any = ()
 
 
 def jet(function: Callable[[Array], Any], theta: Array) -> Jet:
@@ -62,13 +65,15 @@ def jet(function: Callable[[Array], Any], theta: Array) -> Jet:
 
 
 def standardized_reduce(theta: Array, data: CrossProducts) -> Reduced:
-    """Reduced cross-products at theta *in standardised columns*: what the optimiser works on."""
-    return data.elimination.reduce(lambda_factors(data.structures, theta))
+    """Reduced cross-products at the search parameters, in standardised columns."""
+    return data.elimination.reduce(lambda_factors(data.search_structures, theta))
 
 
-def reduced_jet(theta: Array, data: CrossProducts) -> Jet:
-    """Derivatives of :class:`Reduced` in the standardised theta."""
-    return jet(lambda t: standardized_reduce(t, data), theta)
+def reduced_jet(theta: Array, data: CrossProducts) -> tuple[Jet, Jet]:
+    """Derivatives of :class:`Reduced` in the search parameters: those of log|V|, and of the Gram matrix."""
+    whole = jet(lambda t: standardized_reduce(t, data), theta)
+    logdet, gram = (Jet(*parts) for parts in zip(*whole, strict=True))
+    return logdet, gram
 
 
 class FixedPart(NamedTuple):
@@ -138,9 +143,11 @@ def fixed_part(gram: Jet) -> FixedPart:
     )
 
 
-def profiled_objective(reduced: Jet, df: float, reml: bool) -> Objective:
-    """Criterion in theta with beta and sigma profiled out, from the jet of the cross-products."""
-    logdet, gram = (Jet(*(getattr(part, name) for part in reduced)) for name in ("logdet", "gram"))
+def profiled_objective(logdet: Jet, gram: Jet, df: float, reml: bool) -> Objective:
+    """Criterion in theta with beta and sigma profiled out, from the jets of the cross-products.
+
+    ``aux`` holds ``(logdet, FixedPart)``.
+    """
     fixed = fixed_part(gram)
     rss = fixed.rss
     share = rss.first / rss.value
@@ -151,4 +158,4 @@ def profiled_objective(reduced: Jet, df: float, reml: bool) -> Objective:
         value = value + fixed.logdet.value
         gradient = gradient + fixed.logdet.first
         hessian = hessian + fixed.logdet.second
-    return Objective(value, gradient, hessian)
+    return Objective(value, gradient, hessian, (logdet, fixed))

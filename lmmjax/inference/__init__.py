@@ -1,0 +1,1 @@
+"""Standard errors, degrees of freedom and tests, from derivatives of the cross-products."""

@@ -1,0 +1,113 @@
+"""Satterthwaite degrees of freedom from the exact Hessian.
+
+Parameters are ``(theta, sigma)`` with sigma not profiled: ``d = log|A| + r^2/sigma^2 + n log(2 pi sigma^2)``,
+under REML ``+ log|R_X|^2 - p log(2 pi sigma^2)``. Their covariance is ``2 H^+``, H the Hessian of d. For a contrast
+l, ``df = 2 (l'Vl)^2 / (g'Cg)`` with g the gradient of ``l'V(theta, sigma)l``.
+
+Source: Kuznetsova, Brockhoff & Christensen (2017), J. Stat. Softw. 82(13), section 2; lmerTest's definitions,
+with exact derivatives in place of finite differences.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from lmmjax.likelihood.jets import FixedPart, Jet
+
+#: Eigenvalues of the Hessian at or below this are dropped from its inverse (lmerTest's rule).
+HESSIAN_TOL = 1e-8
+
+
+class FixedInference(NamedTuple):
+    """Covariance of the fixed effects, and how it moves with the variance parameters.
+
+    Attributes
+    ----------
+    beta : Array, shape (p,)
+    vcov : Array, shape (p, p)
+    vcov_first : Array, shape (p, p, m + 1)
+        Derivatives in (theta, sigma).
+    parameter_cov : Array, shape (m + 1, m + 1)
+        Asymptotic covariance of (theta, sigma), ``2 H^+``.
+    hessian : Array, shape (m + 1, m + 1)
+        Hessian of the criterion in (theta, sigma).
+    dropped : Array, scalar int
+        Number of directions left out of ``H^+``.
+    sigma : Array, scalar
+    """
+
+    beta: Array
+    vcov: Array
+    vcov_first: Array
+    parameter_cov: Array
+    hessian: Array
+    dropped: Array
+    sigma: Array
+
+
+def fixed_inference(
+    logdet: Jet,
+    fixed: FixedPart,
+    *,
+    df: float,
+    reml: bool,
+    back: Array,
+    beta_ols: Array,
+    scale: Array,
+) -> FixedInference:
+    """Everything that tests of fixed effects need, in the units of the data.
+
+    Parameters
+    ----------
+    logdet : Jet
+        ``log|A|`` in theta.
+    fixed : FixedPart
+    df : float
+        n, or n - p under REML.
+    reml : bool
+    back : Array, shape (p, p)
+        ``R^-1``: from coefficients on the orthonormal basis to those of X.
+    beta_ols : Array, shape (p,)
+    scale : Array, scalar
+        Units of y.
+    """
+    sigma2 = fixed.rss.value / df
+    sigma = jnp.sqrt(sigma2)
+    theta_theta = logdet.second + fixed.rss.second / sigma2
+    if reml:
+        theta_theta = theta_theta + fixed.logdet.second
+    theta_sigma = -2.0 * fixed.rss.first / (sigma2 * sigma)
+    sigma_sigma = 6.0 * fixed.rss.value / sigma2**2 - 2.0 * df / sigma2
+    hessian = jnp.block(
+        [[theta_theta, theta_sigma[:, None]], [theta_sigma[None, :], sigma_sigma[None, None]]]
+    )
+    values, vectors = jnp.linalg.eigh(hessian)
+    kept = values > HESSIAN_TOL
+    inverse = jnp.where(kept, 1.0 / jnp.where(kept, values, 1.0), 0.0)
+    parameter_cov = 2.0 * (vectors * inverse) @ vectors.T
+    # V = sigma^2 (X'V^-1X)^-1, mapped to the columns of X
+    vcov = back @ (sigma2 * fixed.cov) @ back.T * scale**2
+    by_theta = jnp.moveaxis(back @ (sigma2 * jnp.moveaxis(fixed.cov_first, -1, 0)) @ back.T, 0, -1)
+    vcov_first = jnp.concatenate([by_theta * scale**2, (2.0 / sigma) * vcov[..., None]], axis=-1)
+    # sigma in the units of y
+    unit = jnp.ones(hessian.shape[0], hessian.dtype).at[-1].set(scale)
+    return FixedInference(
+        beta=beta_ols + scale * (back @ fixed.beta),
+        vcov=vcov,
+        vcov_first=vcov_first.at[..., -1].divide(scale),
+        parameter_cov=parameter_cov * unit[:, None] * unit[None, :],
+        hessian=hessian / (unit[:, None] * unit[None, :]),
+        dropped=jnp.sum(~kept).astype(jnp.int32),
+        sigma=sigma * scale,
+    )
+
+
+def satterthwaite_df(contrasts: Array, inference: FixedInference) -> Array:
+    """Degrees of freedom of each row of ``contrasts``, shape (q, p); result shape (q,)."""
+    variance = jnp.sum((contrasts @ inference.vcov) * contrasts, axis=-1)
+    gradient = jnp.einsum("qa,abm,qb->qm", contrasts, inference.vcov_first, contrasts)
+    spread = jnp.sum((gradient @ inference.parameter_cov) * gradient, axis=-1)
+    return 2.0 * variance**2 / spread
