@@ -76,6 +76,7 @@ class Unstructured(Covariance):
     """
 
     equivariance: ClassVar[Equivariance] = "affine"
+    symmetric: ClassVar[bool] = False
 
     @property
     def n_theta(self) -> int:
@@ -86,11 +87,14 @@ class Unstructured(Covariance):
         return row, col
 
     def factor(self, theta: Array) -> Array:
-        # A 0/1 matrix instead of a scatter: tiny, and it fuses under every transform.
-        row, col = self._positions()
-        place = np.zeros((self.size * self.size, self.n_theta))
-        place[row * self.size + col, np.arange(self.n_theta)] = 1.0
-        return (jnp.asarray(place, theta.dtype) @ theta).reshape(self.size, self.size)
+        # Stacked entry by entry: XLA sees through it, and small fits stay one kernel.
+        zero = jnp.zeros((), theta.dtype)
+        rows = [[zero] * self.size for _ in range(self.size)]
+        for at, (i, j) in enumerate(zip(*self._positions(), strict=True)):
+            rows[i][j] = theta[at]
+            if self.symmetric:
+                rows[j][i] = theta[at]
+        return jnp.stack([jnp.stack(row) for row in rows])
 
     def start(self) -> np.ndarray:
         row, col = self._positions()
@@ -121,9 +125,7 @@ class SymmetricRoot(Unstructured):
     Newton method creeps; a symmetric root has none, only the natural boundary at an eigenvalue of zero.
     """
 
-    def factor(self, theta: Array) -> Array:
-        lower = super().factor(theta)
-        return lower + jnp.tril(lower, -1).T
+    symmetric: ClassVar[bool] = True
 
     def from_factor(self, factor: np.ndarray) -> np.ndarray:
         left, values, _ = np.linalg.svd(np.asarray(factor, np.float64))

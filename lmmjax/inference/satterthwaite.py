@@ -74,13 +74,17 @@ def fixed_inference(
     scale : Array, scalar
         Units of y.
     """
-    sigma2 = fixed.rss.value / df
+    p = fixed.beta.shape[0]
+    sigma2 = fixed.rss / df
     sigma = jnp.sqrt(sigma2)
-    theta_theta = logdet.second + fixed.rss.second / sigma2
+    # r^2 / sigma^2 has derivatives (M G_i M')_yy and (M G_ij M')_yy - 2 (M G_i M')_yX (M G_j M')_Xy.
+    cross = fixed.first[:, p, :p]
+    theta_theta = logdet.second + fixed.second[..., p] - 2.0 * cross @ cross.T
     if reml:
-        theta_theta = theta_theta + fixed.logdet.second
-    theta_sigma = -2.0 * fixed.rss.first / (sigma2 * sigma)
-    sigma_sigma = 6.0 * fixed.rss.value / sigma2**2 - 2.0 * df / sigma2
+        block = fixed.first[:, :p, :p].reshape(cross.shape[0], p * p)
+        theta_theta = theta_theta + jnp.sum(fixed.second[..., :p], axis=-1) - block @ block.T
+    theta_sigma = -2.0 * fixed.first[:, p, p] / sigma
+    sigma_sigma = 4.0 * df / sigma2
     hessian = jnp.block(
         [[theta_theta, theta_sigma[:, None]], [theta_sigma[None, :], sigma_sigma[None, None]]]
     )
@@ -88,16 +92,18 @@ def fixed_inference(
     kept = values > HESSIAN_TOL
     inverse = jnp.where(kept, 1.0 / jnp.where(kept, values, 1.0), 0.0)
     parameter_cov = 2.0 * (vectors * inverse) @ vectors.T
-    # V = sigma^2 (X'V^-1X)^-1, mapped to the columns of X
-    vcov = back @ (sigma2 * fixed.cov) @ back.T * scale**2
-    by_theta = jnp.moveaxis(back @ (sigma2 * jnp.moveaxis(fixed.cov_first, -1, 0)) @ back.T, 0, -1)
-    vcov_first = jnp.concatenate([by_theta * scale**2, (2.0 / sigma) * vcov[..., None]], axis=-1)
+    # V = sigma^2 (X'V^-1X)^-1 = sigma^2 L^-T L^-1, mapped to the columns of X;  V_i = -sigma^2 L^-T (M G_i M') L^-1
+    half = scale * sigma * (fixed.half @ back.T)
+    vcov = half.T @ half
+    by_theta = -half.T @ fixed.first[:, :p, :p] @ half
+    by_sigma = (2.0 / (sigma * scale)) * vcov
+    vcov_first = jnp.moveaxis(jnp.concatenate([by_theta, by_sigma[None]]), 0, -1)
     # sigma in the units of y
     unit = jnp.ones(hessian.shape[0], hessian.dtype).at[-1].set(scale)
     return FixedInference(
         beta=beta_ols + scale * (back @ fixed.beta),
         vcov=vcov,
-        vcov_first=vcov_first.at[..., -1].divide(scale),
+        vcov_first=vcov_first,
         parameter_cov=parameter_cov * unit[:, None] * unit[None, :],
         hessian=hessian / (unit[:, None] * unit[None, :]),
         dropped=jnp.sum(~kept).astype(jnp.int32),

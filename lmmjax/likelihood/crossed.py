@@ -19,7 +19,7 @@ from jax import Array
 
 from lmmjax.likelihood import smallblock
 from lmmjax.likelihood.dense import Reduced, eliminate_dense
-from lmmjax.likelihood.moments import pair_indices
+from lmmjax.likelihood.moments import symmetric_positions
 from lmmjax.likelihood.pytree import register, static
 
 
@@ -67,10 +67,9 @@ class Crossed:
         """Integrate out all random effects; ``factors`` holds one Lambda per term."""
         first, *rest = (factors[i] for i in self.order)
         k, r = self.columns.shape[:2]
-        inverse, logdets = smallblock.shrinkage(self.root, first)
-        kept = smallblock.outer_gram(inverse)
-        row, col = pair_indices(k)
-        packed = jnp.stack([kept[i, j] for i, j in zip(row, col, strict=True)]).reshape(-1)
+        packed, logdets = smallblock.kept_share(self.root, first)
+        kept = packed[symmetric_positions(k)]
+        packed = packed.reshape(-1)
         q = self.cross_within.shape[0]
         lower = jnp.asarray(self.rest_within).reshape(-1).at[self.product_target].add(
             self.product * packed[self.product_source]

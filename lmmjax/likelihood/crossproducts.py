@@ -227,17 +227,14 @@ def prepare(
         k = root.shape[0]
         if chosen is not None and planning.moments_pay(k, chosen.size, w, rows.own_levels):
             r = k * (k + 1) // 2
-            row, col = pair_indices(w)
             template = MomentBlocks(
                 root=root[..., chosen],
                 count=count.astype(np.float64),
-                moments=np.zeros((r * chosen.size, row.size)),
-                within=within[row, col, 0],
+                moments=np.zeros((r * chosen.size, w * w)),
+                within=within[..., 0],
                 order=plan.order,
                 rest_levels=plan.rest_levels,
-                width=w,
             )
-            template = replace(template, moments=_moments(np.concatenate([c, empty], 1), pattern, chosen.size))
         else:
             pattern = None
             template = Nested(
@@ -277,15 +274,15 @@ def prepare(
 def _moments(c: Any, pattern: Any, n_patterns: int) -> Any:
     """Sums over the groups of a pattern of ``c_ja c_jb``, packed as :class:`MomentBlocks` wants them."""
     xp = namespace(c)
-    row, col = pair_indices(c.shape[0])
-    left, right = pair_indices(c.shape[1])
+    w = c.shape[1]
     blocks = []
-    for a, b in zip(row, col, strict=True):
-        products = c[a][left] * c[b][right]
+    for a, b in zip(*pair_indices(c.shape[0]), strict=True):
+        products = c[a][:, None] * c[b][None, :]
         if a != b:  # K_ab and K_ba
-            products = products + c[b][left] * c[a][right]
+            products = products + c[b][:, None] * c[a][None, :]
+        products = products.reshape(w * w, -1)
         if xp is np:
-            total = np.zeros((n_patterns, left.size))
+            total = np.zeros((n_patterns, w * w))
             np.add.at(total, pattern, products.T)
         else:
             total = jax.ops.segment_sum(products.T, pattern, n_patterns)
@@ -321,18 +318,16 @@ def cross_products(prepared: Prepared, y: Any) -> CrossProducts:
         column = xp.concatenate([dense, fixed_inner, corner])
         if isinstance(template, MomentBlocks):
             c = xp.concatenate([xp.asarray(prepared.columns), c_y[:, None]], axis=1)
-            row, col = pair_indices(template.width)
-            position = np.flatnonzero(col == template.width - 1)
-            within = _put(template.within, position, column[row[position], 0])
+            within = _put_last(template.within, column[:, 0])
             elimination = replace(
                 template, within=within, moments=_moments(c, prepared.pattern, template.count.shape[0])
             )
         else:
             last = template.columns.shape[1] - 1
-            within = _put(template.within, np.s_[:, last], column)
-            within = _put(within, np.s_[last, :], column)
             elimination = replace(
-                template, columns=_put(template.columns, np.s_[:, last], c_y), within=within
+                template,
+                columns=_put(template.columns, np.s_[:, last], c_y),
+                within=_put_last(template.within, column),
             )
     return CrossProducts(
         elimination=elimination,
@@ -385,6 +380,12 @@ def _put(array: Any, where: Any, values: Any) -> Any:
     return jnp.asarray(array).at[where].set(values)
 
 
+def _put_last(matrix: Any, column: Any) -> Any:
+    """Symmetric ``matrix`` with its last row and column replaced."""
+    last = matrix.shape[0] - 1
+    return _put(_put(matrix, np.s_[:, last], column), np.s_[last, :], column)
+
+
 def _crossed_response(
     prepared: Prepared, template: Crossed, c_y: Any, inner: Any, fixed_inner: Any, corner: Any
 ) -> Crossed:
@@ -396,10 +397,9 @@ def _crossed_response(
         parts.append(xp.stack(sums, axis=1).reshape(-1))
     last = template.columns.shape[1] - 1
     column = xp.concatenate([fixed_inner, corner[None]])
-    within = _put(_put(template.within, np.s_[:, last], column), np.s_[last, :], column)
     return replace(
         template,
         columns=_put(template.columns, np.s_[:, last], c_y),
         cross_within=_put(template.cross_within, np.s_[:, last], xp.concatenate(parts)),
-        within=within,
+        within=_put_last(template.within, column),
     )

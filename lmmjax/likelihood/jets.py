@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from lmmjax.likelihood.crossproducts import CrossProducts, lambda_factors
@@ -77,70 +78,67 @@ def reduced_jet(theta: Array, data: CrossProducts) -> tuple[Jet, Jet]:
 
 
 class FixedPart(NamedTuple):
-    """Fixed effects at theta, on the orthonormal basis, with derivatives.
+    """Beta and sigma profiled out at theta, with what first and second derivatives need.
+
+    With ``G = [X y]'V^-1[X y]``, ``G_XX = L L'`` and ``s = sqrt(df) / r``, the congruence
+
+        M = [[L^-1, 0], [-s beta', s]],    M G M' = diag(I, df)
+
+    makes every derivative of log|G_XX| and of df log r^2 a sum over entries of ``M dG M'``.
 
     Attributes
     ----------
     beta : Array, shape (p,)
-    cov : Array, shape (p, p)
-        ``(X'V^-1X)^-1``.
-    cov_first : Array, shape (p, p, m)
-    rss : Jet of scalar
-        ``r**2``.
-    logdet : Jet of scalar
-        ``log|X'V^-1X|``.
+    half : Array, shape (p, p)
+        ``L^-1``; ``(X'V^-1X)^-1 = half.T @ half``.
+    rss : Array, scalar
+        ``r^2``.
+    logdet : Array, scalar
+        ``log|G_XX|``.
+    first : Array, shape (m, p + 1, p + 1)
+        ``M G_i M'``.
+    second : Array, shape (m, m, p + 1)
+        Diagonal of ``M G_ij M'``.
     """
 
     beta: Array
-    cov: Array
-    cov_first: Array
-    rss: Jet
-    logdet: Jet
+    half: Array
+    rss: Array
+    logdet: Array
+    first: Array
+    second: Array
 
 
-def symmetric_inverse(matrix: Array) -> tuple[Array, Array]:
-    """Inverse and log-determinant of a small symmetric positive definite matrix."""
-    if matrix.shape[0] <= UNROLL:
-        half, logdet = inverse_factor(matrix)
-    else:
-        lower = jnp.linalg.cholesky(matrix)
-        half = jax.scipy.linalg.solve_triangular(
-            lower, jnp.eye(matrix.shape[0], dtype=matrix.dtype), lower=True
-        )
-        logdet = 2.0 * jnp.sum(jnp.log(jnp.diagonal(lower)))
-    return half.T @ half, logdet
-
-
-def fixed_part(gram: Jet) -> FixedPart:
-    """Profile out beta from ``[X y]'V^-1[X y]`` and its derivatives."""
-    p, m = gram.value.shape[0] - 1, gram.first.shape[-1]
+def fixed_part(gram: Jet, df: float) -> FixedPart:
+    """Profile out beta and sigma from the cross-products and their derivatives."""
+    p = gram.value.shape[0] - 1
     dtype = gram.value.dtype
-    g1, g2 = jnp.moveaxis(gram.first, -1, 0), jnp.moveaxis(gram.second, (-2, -1), (0, 1))
-    if p == 0:
-        zero = Jet(jnp.zeros((), dtype), jnp.zeros(m, dtype), jnp.zeros((m, m), dtype))
-        rss = Jet(gram.value[0, 0], g1[:, 0, 0], g2[..., 0, 0])
-        return FixedPart(gram.value[:0, 0], gram.value[:0, :0], gram.first[:0, :0], rss, zero)
-    cov, logdet = symmetric_inverse(gram.value[:p, :p])
-    beta = cov @ gram.value[:p, p]
-    # r^2 = v' G v with v = (-beta, 1);  G_XX beta = G_Xy makes its first derivative v' dG v
-    v = jnp.concatenate([-beta, jnp.ones(1, dtype)])
-    g1v = g1 @ v
-    rss_first = g1v @ v
-    toward = g1v[:, :p] @ cov
-    rss_second = (g2 @ v) @ v - 2.0 * toward @ g1v[:, :p].T
-    # log|G_XX|: tr(P dG), tr(P d2G) - tr(P dG P dG)
-    moved = cov @ g1[:, :p, :p]
-    flat = moved.reshape(m, p * p)
-    flat_t = jnp.swapaxes(moved, 1, 2).reshape(m, p * p)
-    logdet_first = jnp.trace(moved, axis1=1, axis2=2)
-    logdet_second = g2[..., :p, :p].reshape(m, m, p * p) @ cov.reshape(-1) - flat @ flat_t.T
-    return FixedPart(
-        beta=beta,
-        cov=cov,
-        cov_first=-jnp.moveaxis(moved @ cov, 0, -1),
-        rss=Jet(v @ gram.value @ v, rss_first, rss_second),
-        logdet=Jet(logdet, logdet_first, logdet_second),
+    if p:
+        half, logdet = triangular_inverse(gram.value[:p, :p])
+        explained = half @ gram.value[:p, p]
+        beta = explained @ half
+        rss = gram.value[p, p] - explained @ explained
+    else:
+        half, logdet = jnp.zeros((0, 0), dtype), jnp.zeros((), dtype)
+        beta, rss = jnp.zeros((0,), dtype), gram.value[0, 0]
+    s = jnp.sqrt(df / rss)
+    top = jnp.concatenate([half, jnp.zeros((p, 1), dtype)], axis=1)
+    congruence = jnp.concatenate([top, jnp.concatenate([-s * beta, s[None]])[None, :]])
+    first = congruence @ jnp.moveaxis(gram.first, -1, 0) @ congruence.T
+    right = jnp.moveaxis(gram.second, (-2, -1), (0, 1)) @ congruence.T
+    second = jnp.sum(congruence.T * right, axis=-2)
+    return FixedPart(beta, half, rss, logdet, first, second)
+
+
+def triangular_inverse(matrix: Array) -> tuple[Array, Array]:
+    """Inverse of the Cholesky factor, and log-determinant, of one positive definite matrix."""
+    if matrix.shape[0] <= UNROLL:
+        return inverse_factor(matrix)
+    lower = jnp.linalg.cholesky(matrix)
+    half = jax.scipy.linalg.solve_triangular(
+        lower, jnp.eye(matrix.shape[0], dtype=matrix.dtype), lower=True
     )
+    return half, 2.0 * jnp.sum(jnp.log(jnp.diagonal(lower)))
 
 
 def profiled_objective(logdet: Jet, gram: Jet, df: float, reml: bool) -> Objective:
@@ -148,14 +146,23 @@ def profiled_objective(logdet: Jet, gram: Jet, df: float, reml: bool) -> Objecti
 
     ``aux`` holds ``(logdet, FixedPart)``.
     """
-    fixed = fixed_part(gram)
-    rss = fixed.rss
-    share = rss.first / rss.value
-    value = logdet.value + df * jnp.log(rss.value)
-    gradient = logdet.first + df * share
-    hessian = logdet.second + df * (rss.second / rss.value - share[:, None] * share[None, :])
+    fixed = fixed_part(gram, df)
+    p, m = fixed.beta.shape[0], logdet.first.shape[0]
+    dtype = logdet.value.dtype
+    value = logdet.value + df * jnp.log(fixed.rss)
     if reml:
-        value = value + fixed.logdet.value
-        gradient = gradient + fixed.logdet.first
-        hessian = hessian + fixed.logdet.second
+        value = value + fixed.logdet
+    # d df log r^2 = (M dG M')_yy;   d log|G_XX| = tr (M dG M')_XX
+    linear = jnp.asarray(np.append(np.full(p, float(reml)), 1.0), dtype)
+    gradient = logdet.first + jnp.diagonal(fixed.first, axis1=1, axis2=2) @ linear
+    # d2 log|G_XX| = tr G_ij - tr G_i G_j;   df d2 log r^2 = G_ij,yy - 2 G_i,yX G_j,Xy - G_i,yy G_j,yy / df
+    weight = np.full((p + 1, p + 1), float(reml))
+    weight[p, :] = weight[:, p] = 1.0
+    weight[p, p] = 1.0 / df
+    flat = fixed.first.reshape(m, -1)
+    hessian = (
+        logdet.second
+        + fixed.second @ linear
+        - (flat * jnp.asarray(weight.reshape(-1), dtype)) @ flat.T
+    )
     return Objective(value, gradient, hessian, (logdet, fixed))

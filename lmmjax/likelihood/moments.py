@@ -26,12 +26,12 @@ def pair_indices(size: int) -> tuple[np.ndarray, np.ndarray]:
     return np.triu_indices(size)
 
 
-def unpack_symmetric(packed: Array, size: int) -> Array:
-    """Symmetric ``(size, size)`` matrix from its upper triangle, shape ``(size (size + 1) / 2,)``."""
+def symmetric_positions(size: int) -> np.ndarray:
+    """Where each entry of a symmetric matrix stands in its packed upper triangle, shape (size, size)."""
     row, col = pair_indices(size)
     position = np.zeros((size, size), np.int32)
     position[row, col] = position[col, row] = np.arange(row.size)
-    return packed[position]
+    return position
 
 
 @register
@@ -45,16 +45,14 @@ class MomentBlocks:
         ``R`` of each distinct group design.
     count : Array, shape (D,)
         Number of groups of each pattern.
-    moments : Array, shape (k (k + 1) / 2 * D, w (w + 1) / 2)
-        Sums of ``c_j (x) c_j``, off-diagonal pairs of ``K`` already doubled.
-    within : Array, shape (w (w + 1) / 2,)
-        Upper triangle of ``W``.
+    moments : Array, shape (k (k + 1) / 2 * D, w w)
+        Sums of ``c_j (x) c_j``, both halves of an off-diagonal entry of ``K`` together.
+    within : Array, shape (w, w)
+        ``W``.
     order : tuple of int
         Position of each term in the model's order: the eliminated one, then the dense rest.
     rest_levels : tuple of int
-        Number of levels of each remaining term.
-    width : int
-        ``w``: columns of the remaining terms, of X, and y.
+        Number of levels of each remaining term. The ``w`` columns are theirs, those of X, and y.
     """
 
     root: Array
@@ -63,15 +61,11 @@ class MomentBlocks:
     within: Array
     order: tuple[int, ...] = static()
     rest_levels: tuple[int, ...] = static()
-    width: int = static()
 
     def reduce(self, factors: tuple[Array, ...]) -> Reduced:
         """Integrate out all random effects; ``factors`` holds one Lambda per term."""
         first, *rest = (factors[i] for i in self.order)
-        inverse, logdets = smallblock.shrinkage(self.root, first)
-        row, col = pair_indices(first.shape[0])
-        kept = smallblock.outer_gram(inverse)
-        kept = jnp.stack([kept[i, j] for i, j in zip(row, col, strict=True)]).reshape(-1)
-        gram = unpack_symmetric(self.within + kept @ self.moments, self.width)
+        kept, logdets = smallblock.kept_share(self.root, first)
+        gram = self.within + (kept.reshape(-1) @ self.moments).reshape(self.within.shape)
         logdet, gram = eliminate_dense(tuple(rest), self.rest_levels, gram)
         return Reduced(logdet + jnp.sum(self.count * logdets), gram)

@@ -356,9 +356,7 @@ def _chain(
         root = np.asarray(engine.root)[..., prepared.pattern]
         c_y = group_response(prepared, y)[2]
         columns = np.concatenate([prepared.columns, c_y[:, None]], axis=1)
-        within = np.zeros((engine.width, engine.width, 1))
-        row, col = np.triu_indices(engine.width)
-        within[row, col, 0] = within[col, row, 0] = np.asarray(engine.within)
+        within = np.asarray(engine.within)[..., None]
         parents: tuple[np.ndarray | None, ...] = (None,)
         levels = (root.shape[-1],)
     else:
