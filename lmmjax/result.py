@@ -1,0 +1,667 @@
+"""What a fit can tell. The class names things; the work is done in :mod:`lmmjax.reading`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from lmmjax.design import Design
+from lmmjax.errors import DataError, LmmError, LmmWarning
+from lmmjax.fitting import Fitted, fit_response
+from lmmjax.messages import SINGULAR_TOL, fit_messages, singular_bars, warn_about
+from lmmjax.optimize.solution import Status
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lmmjax.reading.icc import IntraclassCorrelation
+    from lmmjax.reading.optimizer import OptimizerSummary
+    from lmmjax.reading.ranef import RandomEffects
+    from lmmjax.reading.summary import Summary
+    from lmmjax.reading.varcorr import VarCorr
+
+RESIDUAL_TYPES = ("response", "pearson", "scaled", "marginal")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LinearMixedModelResult:
+    """A fitted linear mixed model.
+
+    Made by :func:`lmmjax.lmm`. Nothing is computed beyond the fit until it is asked for, and what was
+    computed is kept. Results can be pickled and copied.
+
+    Attributes
+    ----------
+    design : Design
+        The arrays that the model was fitted to, and the coding for new data.
+    raw : Fitted
+        The fit as arrays.
+    formula : str
+        As it was given.
+    data : data frame
+        The data as they were given, all rows.
+
+    Examples
+    --------
+    >>> import lmmjax as lj
+    >>> fit = lj.lmm("Reaction ~ Days + (1 + Days | Subject)", lj.datasets.load("sleepstudy"))
+    >>> fit
+    <LinearMixedModelResult: Reaction ~ Days + (1 + Days | Subject), REML, 180 obs, converged>
+    >>> round(fit.criterion, 3), round(fit.aic, 3), round(fit.bic, 3)
+    (1743.628, 1755.628, 1774.786)
+    >>> fit.pvalues.round(6).to_dict()
+    {'(Intercept)': 0.0, 'Days': 3e-06}
+    """
+
+    design: Design
+    raw: Fitted
+    formula: str
+    data: Any = None
+
+    # --- identity -------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        state = "converged" if self.converged else "not converged"
+        if self.is_singular:
+            state += ", singular"
+        return f"<{type(self).__name__}: {self.formula}, {self.method}, {self.nobs} obs, {state}>"
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What was computed on demand can be computed again.
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @property
+    def reml(self) -> bool:
+        """Whether the fit is by REML."""
+        return self.raw.reml
+
+    @property
+    def method(self) -> str:
+        """``"REML"`` or ``"ML"``."""
+        return "REML" if self.raw.reml else "ML"
+
+    @cached_property
+    def index(self) -> pd.Index:
+        """Labels of the n rows used: those of the given pandas frame, else their positions."""
+        import pandas as pd
+
+        rows = self.design.row_index
+        own = getattr(self.data, "index", None)
+        if isinstance(own, pd.Index):
+            return own if len(rows) == len(own) else own[rows]
+        return pd.Index(rows)
+
+    @cached_property
+    def x_index(self) -> pd.Index:
+        """Names of the p coefficients."""
+        import pandas as pd
+
+        return pd.Index(self.design.x_names)
+
+    # --- fixed effects --------------------------------------------------------------------------
+
+    @property
+    def beta(self) -> np.ndarray:
+        """Fixed effects as an array, shape (p,)."""
+        return np.asarray(self.raw.estimate.fixed.beta)
+
+    @cached_property
+    def standard_errors(self) -> np.ndarray:
+        """Standard errors of the fixed effects, shape (p,)."""
+        return np.sqrt(np.diagonal(np.asarray(self.raw.estimate.fixed.vcov)))
+
+    @cached_property
+    def fixef(self) -> pd.Series:
+        """Fixed-effects estimates by name."""
+        import pandas as pd
+
+        return pd.Series(self.beta, index=self.x_index, name="Estimate")
+
+    @cached_property
+    def vcov(self) -> pd.DataFrame:
+        """Covariance matrix of the fixed effects' estimates."""
+        import pandas as pd
+
+        cov = np.asarray(self.raw.estimate.fixed.vcov)
+        return pd.DataFrame(cov, index=self.x_index, columns=self.x_index)
+
+    @cached_property
+    def coefficients(self) -> pd.DataFrame:
+        """Table of the fixed effects.
+
+        Columns ``Estimate``, ``Std. Error``, ``df`` (Satterthwaite's), ``t value``, ``Pr(>|t|)``.
+        """
+        from lmmjax.reading.coefficients import coefficient_table
+
+        return coefficient_table(self)
+
+    def conf_int(
+        self, level: float = 0.95, method: Literal["wald", "wald-z"] = "wald"
+    ) -> pd.DataFrame:
+        """Confidence intervals of the fixed effects.
+
+        Parameters
+        ----------
+        level : float, default 0.95
+        method : {"wald", "wald-z"}, default "wald"
+            Estimate ± quantile x standard error, with the quantile of Student's t with
+            Satterthwaite's degrees of freedom, which agrees with the p values; or, for
+            ``"wald-z"``, of the normal distribution, as ``confint(method = "Wald")`` in lme4.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``lower`` and ``upper``, one row a coefficient.
+
+        Raises
+        ------
+        LmmError
+            If `level` does not lie between 0 and 1, or the method is unknown.
+
+        Examples
+        --------
+        >>> import lmmjax as lj
+        >>> fit = lj.lmm("Reaction ~ Days + (Days | Subject)", lj.datasets.load("sleepstudy"))
+        >>> fit.conf_int().round(2)
+                      lower   upper
+        (Intercept)  237.01  265.80
+        Days           7.21   13.73
+        """
+        from lmmjax.reading.coefficients import wald_interval
+
+        return wald_interval(self, level, method)
+
+    # --- variance components and random effects -------------------------------------------------
+
+    @property
+    def theta(self) -> np.ndarray:
+        """Relative covariance parameters, shape (n_theta,), in lme4's order."""
+        return self.raw.theta
+
+    @cached_property
+    def theta_names(self) -> tuple[str, ...]:
+        """Their names: ``"Subject.Days.(Intercept)"``."""
+        names = []
+        for term, bars in zip(self.design.terms, self.raw.data.structures, strict=True):
+            at = 0
+            for structure in bars:
+                columns = term.columns[at : at + structure.size]
+                names += [f"{term.group}.{name}" for name in structure.theta_names(columns)]
+                at += structure.size
+        return tuple(names)
+
+    @property
+    def sigma(self) -> float:
+        """Residual standard deviation, in units of the response."""
+        return float(self.raw.estimate.fixed.sigma)
+
+    @cached_property
+    def varcorr(self) -> VarCorr:
+        """Variances and correlations of the random effects; prints as in R."""
+        from lmmjax.reading.varcorr import varcorr
+
+        return varcorr(self)
+
+    def ranef(self, condvar: bool = False) -> RandomEffects:
+        """Conditional modes of the random effects (BLUPs), by grouping factor.
+
+        Parameters
+        ----------
+        condvar : bool, default False
+            Whether to compute their conditional covariance matrices too, given the fixed effects
+            and the variances (lme4's ``postVar``).
+
+        Returns
+        -------
+        RandomEffects
+            Maps a grouping factor's name to a frame: levels by effects.
+        """
+        from lmmjax.reading.ranef import random_effects
+
+        return random_effects(self, condvar)
+
+    def coef(self) -> dict[str, pd.DataFrame]:
+        """Coefficients of each level: fixed plus random effects.
+
+        Returns
+        -------
+        dict of str to pandas.DataFrame
+            By grouping factor, levels by coefficients.
+
+        Examples
+        --------
+        >>> import lmmjax as lj
+        >>> fit = lj.lmm("Reaction ~ Days + (Days | Subject)", lj.datasets.load("sleepstudy"))
+        >>> fit.coef()["Subject"].head(2).round(3)
+                 (Intercept)    Days
+        Subject
+        308          253.664  19.666
+        309          211.006   1.848
+        """
+        from lmmjax.reading.ranef import cluster_coefficients
+
+        return cluster_coefficients(self)
+
+    def icc(self) -> IntraclassCorrelation:
+        """Intraclass correlations; see :class:`lmmjax.reading.icc.IntraclassCorrelation`."""
+        from lmmjax.reading.icc import icc
+
+        return icc(self)
+
+    # --- criteria and counts --------------------------------------------------------------------
+
+    @property
+    def criterion(self) -> float:
+        """What was minimised: the REML criterion, or the deviance under ML."""
+        return float(self.raw.estimate.criterion)
+
+    @property
+    def deviance(self) -> float:
+        """-2 ``llf``; for a REML fit this is the REML criterion, as ``deviance()`` in lme4."""
+        return self.criterion
+
+    @property
+    def llf(self) -> float:
+        """Log-likelihood; the restricted one for a REML fit."""
+        return -0.5 * self.criterion
+
+    @property
+    def df_model(self) -> int:
+        """Number of parameters: coefficients, theta and sigma (under REML too, as in lme4)."""
+        return self.design.p + self.raw.data.n_theta + 1
+
+    @property
+    def df_resid(self) -> int:
+        """Number of observations less that of parameters."""
+        return self.nobs - self.df_model
+
+    @property
+    def aic(self) -> float:
+        """Akaike's information criterion."""
+        return self.criterion + 2.0 * self.df_model
+
+    @property
+    def bic(self) -> float:
+        """Bayesian information criterion, with ``nobs`` as the sample size."""
+        return self.criterion + float(np.log(self.nobs)) * self.df_model
+
+    @property
+    def nobs(self) -> int:
+        """Number of rows used."""
+        return self.design.n
+
+    @property
+    def ngroups(self) -> dict[str, int]:
+        """Number of levels of each grouping factor."""
+        return {term.group: len(term.levels) for term in self.design.terms}
+
+    # --- how it went ----------------------------------------------------------------------------
+
+    @property
+    def converged(self) -> bool:
+        """Whether the minimiser met its conditions."""
+        return int(self.raw.estimate.solution.status) == Status.CONVERGED
+
+    @cached_property
+    def is_singular(self) -> bool:
+        """Whether a variance is zero or a correlation ±1.
+
+        lme4's rule, a diagonal of the relative Cholesky factor below 1e-4, applied to columns of unit
+        scale: the answer does not depend on units, or on where a predictor's zero is.
+        """
+        return bool(singular_bars(self.raw, SINGULAR_TOL))
+
+    @cached_property
+    def problems(self) -> tuple[tuple[type[LmmWarning], str], ...]:
+        """What the fit warned of: category and text."""
+        return tuple(fit_messages(self))
+
+    @property
+    def messages(self) -> tuple[str, ...]:
+        """Everything to know before reading the numbers, one sentence each."""
+        from lmmjax.messages import design_messages
+
+        return (*design_messages(self.design), *(text for _, text in self.problems))
+
+    @cached_property
+    def optimizer_summary(self) -> OptimizerSummary:
+        """Status, evaluations, gradient and curvature at the end."""
+        from lmmjax.reading.optimizer import optimizer_summary
+
+        return optimizer_summary(self)
+
+    # --- rows -----------------------------------------------------------------------------------
+
+    @cached_property
+    def marginal_mean(self) -> np.ndarray:
+        """``X beta`` plus the offset, shape (n,)."""
+        return self.design.X @ self.beta + self.design.offset
+
+    @cached_property
+    def conditional_mean(self) -> np.ndarray:
+        """``X beta + Z b`` plus the offset, shape (n,)."""
+        total = self.marginal_mean.copy()
+        for term, modes in zip(self.design.terms, self.raw.modes, strict=True):
+            total += np.sum(term.Z * modes[term.index], axis=1)
+        return total
+
+    @cached_property
+    def fittedvalues(self) -> pd.Series:
+        """Fitted values, random effects included, by row label."""
+        import pandas as pd
+
+        return pd.Series(self.conditional_mean, index=self.index, name="fitted")
+
+    @cached_property
+    def scaled_residuals(self) -> np.ndarray:
+        """Residuals of ``type="scaled"`` as an array, shape (n,)."""
+        residual = self.design.y - self.conditional_mean
+        return np.sqrt(self.design.weights) * residual / self.sigma
+
+    def resid(
+        self, type: Literal["response", "pearson", "scaled", "marginal"] = "response"
+    ) -> pd.Series:
+        """Residuals.
+
+        Parameters
+        ----------
+        type : {"response", "pearson", "scaled", "marginal"}, default "response"
+            ``"response"``: response minus fitted value. ``"pearson"``: that times the root of the
+            weight. ``"scaled"``: that over sigma, so that its variance is one. ``"marginal"``:
+            response minus the population line.
+
+        Returns
+        -------
+        pandas.Series
+            By row label.
+
+        Raises
+        ------
+        LmmError
+            If the type is unknown.
+
+        Examples
+        --------
+        >>> import lmmjax as lj
+        >>> fit = lj.lmm("Reaction ~ Days + (Days | Subject)", lj.datasets.load("sleepstudy"))
+        >>> fit.resid().head(2).round(3).tolist()
+        [-4.104, -14.625]
+        """
+        import pandas as pd
+
+        if type not in RESIDUAL_TYPES:
+            raise LmmError(
+                f"type must be one of {', '.join(map(repr, RESIDUAL_TYPES))}, not {type!r}"
+            )
+        if type == "scaled":
+            values = self.scaled_residuals
+        elif type == "marginal":
+            values = self.design.y - self.marginal_mean
+        else:
+            values = self.design.y - self.conditional_mean
+            if type == "pearson":
+                values = values * np.sqrt(self.design.weights)
+        return pd.Series(values, index=self.index, name="resid")
+
+    def predict(
+        self,
+        newdata: Any = None,
+        *,
+        include_re: bool | str | Sequence[str] = True,
+        allow_new_levels: bool = False,
+        interval: Literal["confidence", "prediction"] | None = None,
+        level: float = 0.95,
+        se: bool = False,
+        offset: Any = None,
+        weights: Any = None,
+    ) -> pd.Series | pd.DataFrame:
+        """Predict the response.
+
+        Parameters
+        ----------
+        newdata : data frame, optional
+            New rows in any form that :func:`lmmjax.lmm` takes; by default the rows of the fit.
+        include_re : bool, str or sequence of str, default True
+            Random effects to include: all, none (the population line), or those of the named
+            grouping factors.
+        allow_new_levels : bool, default False
+            Whether levels that the fit did not see are allowed. Their effect is zero, and their
+            variance counts in standard errors.
+        interval : {"confidence", "prediction"}, optional
+            Interval for the mean, or for a new observation.
+        level : float, default 0.95
+            Of the interval.
+        se : bool, default False
+            Whether to give standard errors of the mean too.
+        offset : array or str, optional
+            Offset of the new rows, where the fit's was given as an array.
+        weights : array or str, optional
+            Prior weights of the new rows, for prediction intervals; ones by default.
+
+        Returns
+        -------
+        pandas.Series or pandas.DataFrame
+            One value a row, NaN where a predictor is missing; a frame with the columns ``fit``,
+            ``se`` (if asked for), ``lower`` and ``upper`` (with an interval) if more than the
+            prediction is asked for.
+
+        Raises
+        ------
+        DataError
+            For an absent column, an unseen level of a factor, or of a grouping factor unless allowed.
+        LmmError
+            If an argument is not one of its choices.
+
+        Notes
+        -----
+        Standard errors are those of ``x'beta + z'b - (x'beta_hat + z'b_hat)``, from the joint
+        covariance of random and fixed effects (Henderson's mixed model equations) at the
+        estimated variances. The prediction interval adds the residual variance and, for random
+        effects that are left out, their variance: it is for a new observation in a group that was
+        not observed. Quantiles are Student's t with Satterthwaite's degrees of freedom for the
+        population line's confidence interval (as in :meth:`conf_int`), and normal otherwise.
+
+        Source: Henderson (1975), Biometrics 31, 423-447; Robinson (1991), Statist. Sci. 6, 15-32.
+
+        Examples
+        --------
+        >>> import lmmjax as lj
+        >>> fit = lj.lmm("Reaction ~ Days + (Days | Subject)", lj.datasets.load("sleepstudy"))
+        >>> new = {"Days": [0.0, 10.0], "Subject": ["308", "308"]}
+        >>> fit.predict(new).round(2).tolist()
+        [253.66, 450.33]
+        >>> fit.predict(new, include_re=False, interval="confidence").round(2)
+              fit   lower   upper
+        0  251.41  237.01  265.80
+        1  356.08  320.58  391.57
+        """
+        from lmmjax.reading.predict import predict
+
+        return predict(
+            self,
+            newdata,
+            include_re=include_re,
+            allow_new_levels=allow_new_levels,
+            interval=interval,
+            level=level,
+            se=se,
+            offset=offset,
+            weights=weights,
+        )
+
+    # --- again ----------------------------------------------------------------------------------
+
+    def refit(self, y: Any) -> LinearMixedModelResult:
+        """Fit a new response on the same design; nothing but the response is prepared again.
+
+        Parameters
+        ----------
+        y : array, shape (n,) or (number of rows given,)
+            The response at the rows used, or at all rows of the data (those that were dropped are
+            dropped again).
+
+        Returns
+        -------
+        LinearMixedModelResult
+            A new result; its ``data`` are still the given ones, with the old response.
+
+        Raises
+        ------
+        DataError
+            If `y` does not fit the rows, or is not finite.
+
+        Examples
+        --------
+        >>> import lmmjax as lj
+        >>> fit = lj.lmm("Reaction ~ Days + (Days | Subject)", lj.datasets.load("sleepstudy"))
+        >>> again = fit.refit(fit.design.y / 1000)   # in seconds
+        >>> again.fixef.round(4).to_dict()
+        {'(Intercept)': 0.2514, 'Days': 0.0105}
+        """
+        design = self.design
+        values = np.asarray(y)
+        if values.dtype.kind not in "iuf":
+            raise DataError(f"the new response must be numeric, not {values.dtype}")
+        if values.shape == (design.n + design.n_dropped,) and design.n_dropped:
+            values = values[design.row_index]
+        if values.shape != design.y.shape:
+            raise DataError(
+                f"the new response has shape {values.shape}; the fit has {design.n} rows"
+                + (f" (of {design.n + design.n_dropped} given)" if design.n_dropped else "")
+            )
+        values = values.astype(np.float64)
+        low, high = values.min(), values.max()
+        if not np.isfinite(high - low):
+            row = int(np.argmin(np.isfinite(values)))
+            raise DataError(f"the new response is not finite at row {row}: {values[row]}")
+        if low == high:
+            raise DataError(f"the new response has no variance: every value is {low:g}")
+        raw = fit_response(
+            self.raw.prepared, values, reml=self.raw.reml, optimizer=self.raw.optimizer
+        )
+        fit = replace(self, design=replace(design, y=values), raw=raw)
+        warn_about(fit, stacklevel=3)
+        return fit
+
+    # --- tables ---------------------------------------------------------------------------------
+
+    def summary(self) -> Summary:
+        """Everything at a glance; prints in the layout of lme4 and lmerTest."""
+        from lmmjax.reading.summary import summary
+
+        return summary(self)
+
+    def tidy(
+        self,
+        effects: str | Sequence[str] = ("fixed", "ran_pars"),
+        *,
+        conf_int: bool = False,
+        level: float = 0.95,
+    ) -> pd.DataFrame:
+        """One row an estimate, with broom.mixed's columns.
+
+        Parameters
+        ----------
+        effects : sequence of {"fixed", "ran_pars", "ran_vals"}
+            Fixed effects, standard deviations and correlations, conditional modes.
+        conf_int : bool, default False
+            Whether to add ``conf.low`` and ``conf.high`` (Wald; none for ``"ran_pars"``).
+        level : float, default 0.95
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``effect``, ``group``, ``level`` (with ``"ran_vals"``), ``term``, ``estimate``,
+            ``std.error``, ``statistic``, ``df``, ``p.value``.
+
+        Examples
+        --------
+        >>> import lmmjax as lj
+        >>> fit = lj.lmm("Reaction ~ Days + (Days | Subject)", lj.datasets.load("sleepstudy"))
+        >>> fit.tidy()[["effect", "group", "term", "estimate"]].round(3)
+             effect     group                   term  estimate
+        0     fixed      None            (Intercept)   251.405
+        1     fixed      None                   Days    10.467
+        2  ran_pars   Subject        sd__(Intercept)    24.741
+        3  ran_pars   Subject               sd__Days     5.922
+        4  ran_pars   Subject  cor__(Intercept).Days     0.066
+        5  ran_pars  Residual        sd__Observation    25.592
+        """
+        from lmmjax.reading.tidy import tidy
+
+        return tidy(self, effects, conf_int=conf_int, level=level)
+
+    def glance(self) -> pd.DataFrame:
+        """One row for the model, with broom.mixed's columns.
+
+        Examples
+        --------
+        >>> import lmmjax as lj
+        >>> fit = lj.lmm("Reaction ~ Days + (Days | Subject)", lj.datasets.load("sleepstudy"))
+        >>> list(fit.glance().columns)
+        ['nobs', 'sigma', 'logLik', 'AIC', 'BIC', 'REMLcrit', 'df.residual']
+        """
+        from lmmjax.reading.tidy import glance
+
+        return glance(self)
+
+    def augment(self) -> pd.DataFrame:
+        """The data used, and what the fit says of each row, with broom.mixed's columns.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The given columns at the rows used, then ``.fitted``, ``.resid``, ``.fixed`` (the
+            population line), ``.hat`` (leverage), ``.cooksd`` (Cook's distance), ``.offset`` and
+            ``.weights``.
+
+        Examples
+        --------
+        >>> import lmmjax as lj
+        >>> fit = lj.lmm("Reaction ~ Days + (Days | Subject)", lj.datasets.load("sleepstudy"))
+        >>> fit.augment()[["Reaction", ".fitted", ".resid", ".fixed", ".hat"]].head(2).round(3)
+           Reaction  .fitted  .resid   .fixed   .hat
+        0   249.560  253.664  -4.104  251.405  0.229
+        1   258.705  273.330 -14.625  261.872  0.170
+        """
+        from lmmjax.reading.tidy import augment
+
+        return augment(self)
+
+    # --- statsmodels' names ---------------------------------------------------------------------
+
+    @property
+    def params(self) -> pd.Series:
+        """Same as :attr:`fixef`."""
+        return self.fixef
+
+    @cached_property
+    def bse(self) -> pd.Series:
+        """Standard errors of the fixed effects."""
+        return self.coefficients["Std. Error"]
+
+    @cached_property
+    def df(self) -> pd.Series:
+        """Satterthwaite's degrees of freedom of the fixed effects."""
+        return self.coefficients["df"]
+
+    @cached_property
+    def tvalues(self) -> pd.Series:
+        """Estimates over standard errors."""
+        return self.coefficients["t value"]
+
+    @cached_property
+    def pvalues(self) -> pd.Series:
+        """Two-sided p values from Student's t."""
+        return self.coefficients["Pr(>|t|)"]
+
+    def cov_params(self) -> pd.DataFrame:
+        """Same as :attr:`vcov`."""
+        return self.vcov
