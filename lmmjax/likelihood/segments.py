@@ -26,6 +26,8 @@ def group_gram(left: Any, right: Any, index: Any | None, count: int) -> Any:
     xp = namespace(left, right)
     if index is None:
         return (left.T @ right)[..., None]
+    if not (left.shape[1] and right.shape[1]):  # a model without fixed effects
+        return xp.zeros((left.shape[1], right.shape[1], count), xp.result_type(left, right))
     return xp.stack(
         [
             xp.stack([segment_sum(left[:, i] * right[:, j], index, count)
