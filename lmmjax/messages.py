@@ -26,7 +26,7 @@ SINGULAR_TOL = 1e-4
 
 
 def _root(structure: Covariance, theta: np.ndarray) -> np.ndarray | None:
-    """A square root of a common structure's relative covariance without JAX; None for the others."""
+    """A square root of a common structure's relative covariance, without JAX; None for others."""
     if isinstance(structure, Diagonal):
         return np.diag(theta)
     if not isinstance(structure, Unstructured):
@@ -121,8 +121,8 @@ def singular_message(fit: LinearMixedModelResult, bars: list[tuple[int, int, int
         else "leave the term or the correlation out ('||' in the formula)"
     )
     return (
-        f"boundary (singular) fit: {'; '.join(said)}. The estimates are the optimum, but the data do "
-        f"not support this many variance parameters: {remedy}, or keep it and say so"
+        f"boundary (singular) fit: {'; '.join(said)}. The estimates are the optimum, but the data "
+        f"do not support this many variance parameters: {remedy}, or keep it and say so"
     )
 
 
@@ -132,9 +132,10 @@ def status_message(fit: LinearMixedModelResult) -> str:
     worst = float(np.max(np.abs(solution.gradient), initial=0.0))
     status = Status(int(solution.status))
     return (
-        f"the fit did not converge: {status.message} (after {int(solution.iterations)} evaluations, "
-        f"largest gradient {worst:.1e}, tolerance {GRADIENT_TOL:g}). Rescale or centre the "
-        "predictors, leave weakly supported random effects out, or try another optimizer="
+        f"the fit did not converge: {status.message} (after {int(solution.iterations)} "
+        f"evaluations, largest gradient {worst:.1e}, tolerance {GRADIENT_TOL:g}). Rescale or "
+        "centre the predictors, leave weakly supported random effects out, or try another "
+        "optimizer="
     )
 
 

@@ -47,9 +47,9 @@ def lmm(
     contrasts : mapping of str to str, contrast or matrix, optional
         Contrasts of factors, where not treatment contrasts: ``{"dose": "contr.sum"}``.
     covariance : mapping of str to Covariance, optional
-        For a grouping factor, by its name (``"Subject"``, ``"class:school"``), the structure of its random
-        effects: a class or an instance from :mod:`lmmjax.covariance`, or a sequence with one for
-        each bar. Factors that are not named get what lme4 fits.
+        For a grouping factor, by its name (``"Subject"``, ``"class:school"``), the structure of its
+        random effects: a class or an instance from :mod:`lmmjax.covariance`, or a sequence with one
+        for each bar. Factors that are not named get what lme4 fits.
     optimizer : default "newton"
         The minimiser; see :func:`lmmjax.fitting.fit_response`.
     na_action : {"drop", "error"}, default "drop"
@@ -92,7 +92,7 @@ def lmm(
     {'(Intercept)': 251.405, 'Days': 10.467}
     >>> print(fit.varcorr)
      Groups   Name        Std.Dev. Corr
-     Subject  (Intercept) 24.7407
+     Subject  (Intercept) 24.7405
               Days         5.9221  0.066
      Residual             25.5918
     """

@@ -31,8 +31,8 @@ RESIDUAL_TYPES = ("response", "pearson", "scaled", "marginal")
 class LinearMixedModelResult:
     """A fitted linear mixed model.
 
-    Made by :func:`lmmjax.lmm`. Nothing is computed beyond the fit until it is asked for, and what was
-    computed is kept. Results can be pickled and copied.
+    Made by :func:`lmmjax.lmm`. Nothing is computed beyond the fit until it is asked for, and what
+    was computed is kept. Results can be pickled and copied.
 
     Attributes
     ----------
@@ -239,11 +239,11 @@ class LinearMixedModelResult:
         --------
         >>> import lmmjax as lj
         >>> fit = lj.lmm("Reaction ~ Days + (Days | Subject)", lj.datasets.load("sleepstudy"))
-        >>> fit.coef()["Subject"].head(2).round(3)
+        >>> fit.coef()["Subject"].head(2).round(2)
                  (Intercept)    Days
         Subject
-        308          253.664  19.666
-        309          211.006   1.848
+        308               253.66  19.67
+        309               211.01   1.85
         """
         from lmmjax.reading.ranef import cluster_coefficients
 
@@ -313,8 +313,8 @@ class LinearMixedModelResult:
     def is_singular(self) -> bool:
         """Whether a variance is zero or a correlation ±1.
 
-        lme4's rule, a diagonal of the relative Cholesky factor below 1e-4, applied to columns of unit
-        scale: the answer does not depend on units, or on where a predictor's zero is.
+        lme4's rule, a diagonal of the relative Cholesky factor below 1e-4, applied to columns of
+        unit scale: the answer does not depend on units, or on where a predictor's zero is.
         """
         return bool(singular_bars(self.raw, SINGULAR_TOL))
 
@@ -455,7 +455,8 @@ class LinearMixedModelResult:
         Raises
         ------
         DataError
-            For an absent column, an unseen level of a factor, or of a grouping factor unless allowed.
+            For an absent column, an unseen level of a factor, or of a grouping factor unless
+            allowed.
         LmmError
             If an argument is not one of its choices.
 
@@ -480,7 +481,7 @@ class LinearMixedModelResult:
         >>> fit.predict(new, include_re=False, interval="confidence").round(2)
               fit   lower   upper
         0  251.41  237.01  265.80
-        1  356.08  320.58  391.57
+        1  356.08  322.29  389.87
         """
         from lmmjax.reading.predict import predict
 
@@ -589,7 +590,7 @@ class LinearMixedModelResult:
              effect     group                   term  estimate
         0     fixed      None            (Intercept)   251.405
         1     fixed      None                   Days    10.467
-        2  ran_pars   Subject        sd__(Intercept)    24.741
+        2  ran_pars   Subject        sd__(Intercept)    24.740
         3  ran_pars   Subject               sd__Days     5.922
         4  ran_pars   Subject  cor__(Intercept).Days     0.066
         5  ran_pars  Residual        sd__Observation    25.592
@@ -637,6 +638,9 @@ class LinearMixedModelResult:
 
     # --- statsmodels' names ---------------------------------------------------------------------
 
+    def _column(self, name: str) -> Any:
+        return self.coefficients[name]
+
     @property
     def params(self) -> pd.Series:
         """Same as :attr:`fixef`."""
@@ -645,22 +649,22 @@ class LinearMixedModelResult:
     @cached_property
     def bse(self) -> pd.Series:
         """Standard errors of the fixed effects."""
-        return self.coefficients["Std. Error"]
+        return self._column("Std. Error")
 
     @cached_property
     def df(self) -> pd.Series:
         """Satterthwaite's degrees of freedom of the fixed effects."""
-        return self.coefficients["df"]
+        return self._column("df")
 
     @cached_property
     def tvalues(self) -> pd.Series:
         """Estimates over standard errors."""
-        return self.coefficients["t value"]
+        return self._column("t value")
 
     @cached_property
     def pvalues(self) -> pd.Series:
         """Two-sided p values from Student's t."""
-        return self.coefficients["Pr(>|t|)"]
+        return self._column("Pr(>|t|)")
 
     def cov_params(self) -> pd.DataFrame:
         """Same as :attr:`vcov`."""

@@ -20,13 +20,13 @@ def _split(value: float, digits: int) -> tuple[int, int]:
 def same_decimals(values: Iterable[float], digits: int) -> list[str]:
     """Numbers with common decimals, enough for each to show `digits` significant digits.
 
-    This is R's ``format()``: trailing zeros that no number needs are dropped, and scientific notation
-    is used where it is narrower.
+    This is R's ``format()``: trailing zeros that no number needs are dropped, and scientific
+    notation is used where it is narrower.
 
     Examples
     --------
     >>> same_decimals([612.0897, 35.0717, 654.941], 4)
-    ['612.10', ' 35.07', '654.94']
+    ['612.09', ' 35.07', '654.94']
     >>> same_decimals([1.3e-06], 3)
     ['1.3e-06']
     """
@@ -100,12 +100,12 @@ def coefficient_columns(
 
 
 def abbreviate(name: str, length: int) -> str:
-    """A name shortened as R's ``abbreviate`` does: vowels go first, then small letters, from the end.
+    """A name shortened as by R's ``abbreviate``: vowels go first, then small letters, from the end.
 
     Examples
     --------
-    >>> abbreviate("temperature185", 11), abbreviate("temperature185", 6), abbreviate("(Intercept)", 6)
-    ('tempertr185', 'tmp185', '(Intr)')
+    >>> [abbreviate("temperature185", length) for length in (11, 6)]
+    ['tempertr185', 'tmp185']
     """
     letters = list(name)
     for drop in ("aeiou", "abcdefghijklmnopqrstuvwxyz"):
@@ -137,5 +137,5 @@ def table(
             c.ljust(w) if a == "l" else c.rjust(w)
             for c, w, a in zip(row, widths, align, strict=True)
         ]
-        lines.append(separator.join(cells))
+        lines.append(separator.join(cells).rstrip())
     return lines

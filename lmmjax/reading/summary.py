@@ -68,7 +68,7 @@ class Summary:
     <BLANKLINE>
     Random effects:
      Groups   Name        Variance Std.Dev. Corr
-     Subject  (Intercept) 612.10   24.741
+     Subject  (Intercept) 612.09   24.740
               Days         35.07    5.922   0.07
      Residual             654.94   25.592
     Number of obs: 180, groups:  Subject, 18
@@ -101,7 +101,7 @@ class Summary:
         if "REML criterion" in values:
             return [f"REML criterion at convergence: {values['REML criterion']:.10g}"]
         shown = [*same_decimals(list(values.values())[:-1], 7), f"{values['df.resid']:.0f}"]
-        return [line + " " for line in table(list(values), [shown], "r" * len(values))]
+        return table(list(values), [shown], "r" * len(values))
 
     def _coefficient_cells(self) -> tuple[list[str], list[list[str]], bool]:
         frame = self.coefficients
@@ -134,7 +134,7 @@ class Summary:
         lines = [self.title, f"Formula: {self.formula}", "", *self._information_lines(), ""]
         quantiles = self.scaled_residuals
         shown = same_decimals(zap_small(quantiles.to_numpy(), 5).tolist(), 4)
-        lines += ["Scaled residuals: ", *table(list(quantiles.index), [shown], "rrrrr"), ""]
+        lines += ["Scaled residuals:", *table(list(quantiles.index), [shown], "rrrrr"), ""]
         lines += ["Random effects:", *self.varcorr.lines(digits=4, variance=True)]
         groups = "; ".join(f"{name}, {count}" for name, count in self.ngroups.items())
         lines += [f"Number of obs: {self.nobs}, groups:  {groups}", ""]

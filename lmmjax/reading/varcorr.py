@@ -133,14 +133,19 @@ class VarCorr(Mapping[str, np.ndarray]):
         widest = max((len(b.columns) for b in self.blocks), default=1)
         places = max(2, digits - 2)
         header = ["Groups", "Name", *(["Variance"] if variance else []), "Std.Dev."]
+        correlations = [
+            f"{round(block.correlation[i, j], places) + 0.0:.{places}f}"
+            for block in self.blocks
+            for i in range(len(block.columns))
+            for j in range(i)
+        ]
+        width = max(map(len, correlations), default=0)
+        corr_cells = iter([text.rjust(width) for text in correlations])
         header += ["Corr"] * (widest > 1) + [""] * (widest - 2)
         cells: list[list[str]] = []
         for block in self.blocks:
-            corr = block.correlation
             for i, column in enumerate(block.columns):
-                shown = [
-                    f"{round(corr[i, j], places) + 0.0:{places + 3}.{places}f}" for j in range(i)
-                ]
+                shown = [next(corr_cells) for _ in range(i)]
                 cells.append(
                     [
                         block.label if i == 0 else "",
