@@ -42,32 +42,52 @@ def _transpose(x: Rows) -> Rows:
     return [list(column) for column in zip(*x, strict=True)]
 
 
-def _inverse_factor(a: Rows) -> tuple[Rows, Array]:
-    """``L^-1`` (lower triangle; the rest is None) and ``log|A|``."""
+@jax.custom_jvp
+def reciprocal_and_log(x: Array) -> tuple[Array, Array]:
+    """``1 / x`` and ``log x``, whose derivatives reuse the reciprocal.
+
+    No division is left in first and second derivatives, so XLA fuses all of them into few kernels.
+    """
+    return 1.0 / x, jnp.log(x)
+
+
+@reciprocal_and_log.defjvp
+def _reciprocal_and_log_jvp(
+    primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    inverse, log = reciprocal_and_log(*primals)
+    share = inverse * tangents[0]
+    return (inverse, log), (-inverse * share, share)
+
+
+def _inverse_ldl(a: Rows) -> tuple[Rows, list[Array], Array]:
+    """``L^-1`` (unit diagonal left out), ``1 / d`` and ``log|A|`` of ``A = L D L'``."""
     k = len(a)
     lower: list[list[Any]] = [[None] * k for _ in range(k)]
+    scaled: list[list[Any]] = [[None] * k for _ in range(k)]
     inverse: list[list[Any]] = [[None] * k for _ in range(k)]
-    pivots = []
+    shares, logdet = [], None
     for j in range(k):
         pivot = a[j][j]
         for l in range(j):
-            pivot = pivot - lower[j][l] ** 2
-        pivots.append(pivot)
-        inverse[j][j] = jax.lax.rsqrt(pivot)
+            pivot = pivot - lower[j][l] * scaled[j][l]
+        share, log = reciprocal_and_log(pivot)
+        shares.append(share)
+        logdet = log if logdet is None else logdet + log
         for i in range(j + 1, k):
             entry = a[i][j]
             for l in range(j):
-                entry = entry - lower[i][l] * lower[j][l]
-            lower[i][j] = entry * inverse[j][j]
+                entry = entry - lower[i][l] * scaled[j][l]
+            scaled[i][j] = entry
+            lower[i][j] = entry * share
     for j in range(k):
         for i in range(j + 1, k):
-            total = lower[i][j] * inverse[j][j]
+            total = lower[i][j]
             for l in range(j + 1, i):
                 total = total + lower[i][l] * inverse[l][j]
-            inverse[i][j] = -inverse[i][i] * total
-    # One logarithm per pair of pivots: half the cost, and no overflow in 32 bits either.
-    pairs = [pivots[i] * pivots[i + 1] if i + 1 < k else pivots[i] for i in range(0, k, 2)]
-    return inverse, sum((jnp.log(x) for x in pairs[1:]), jnp.log(pairs[0]))
+            inverse[i][j] = -total
+    assert logdet is not None
+    return inverse, shares, logdet
 
 
 def _shrinkage_system(root: Array, factor: Array) -> Rows:
@@ -110,9 +130,13 @@ def inverse_factor(matrix: Array) -> tuple[Array, Array]:
         diagonal = jnp.diagonal(lower, axis1=-2, axis2=-1)
         inverse = jnp.moveaxis(inverse, (-2, -1), (0, 1))
         return inverse, 2.0 * jnp.sum(jnp.log(diagonal), axis=-1)
-    rows, logdet = _inverse_factor(_rows(matrix))
+    inverse, shares, logdet = _inverse_ldl(_rows(matrix))
     zero = jnp.zeros_like(logdet)
-    return _stack([[zero if x is None else x for x in row] for row in rows]), logdet
+    roots = [jnp.sqrt(share) for share in shares]
+    return _stack(
+        [[roots[i] * inverse[i][j] if j < i else roots[i] if j == i else zero for j in range(k)]
+         for i in range(k)]
+    ), logdet  # fmt: skip
 
 
 def shrinkage(root: Array, factor: Array) -> tuple[Array, Array]:
@@ -140,13 +164,13 @@ def kept_share(root: Array, factor: Array) -> tuple[Array, Array]:
         inverse, logdet = shrinkage(root, factor)
         kept = jnp.einsum("ai...,aj...->ij...", inverse, inverse)
         return kept[np.triu_indices(k)], logdet
-    if k == 1:
-        square = (root[0, 0] * factor[0, 0]) ** 2
-        return (1.0 / (1.0 + square))[None], jnp.log1p(square)
-    inverse, logdet = _inverse_factor(_shrinkage_system(root, factor))
+    inverse, shares, logdet = _inverse_ldl(_shrinkage_system(root, factor))
     entries = []
     for i in range(k):
         for j in range(i, k):
-            terms = [inverse[l][i] * inverse[l][j] for l in range(j, k)]
-            entries.append(sum(terms[1:], terms[0]))
+            # sum_l L^-1_li (1 / d_l) L^-1_lj
+            entry = shares[j] if i == j else inverse[j][i] * shares[j]
+            for l in range(j + 1, k):
+                entry = entry + inverse[l][i] * (inverse[l][j] * shares[l])
+            entries.append(entry)
     return jnp.stack(entries), logdet

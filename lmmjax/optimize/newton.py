@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.flatten_util import ravel_pytree
 
 from lmmjax.likelihood.jets import Objective
 from lmmjax.optimize.solution import GRADIENT_TOL, Solution, Status
@@ -21,10 +22,10 @@ RUNNING = -1
 
 
 class NewtonState(NamedTuple):
-    """Loop state: the best point so far, and the next one to try."""
+    """Loop state: the best point so far (its objective raveled), and the next one to try."""
 
     theta: Array
-    best: Objective
+    best: Array
     trial: Array
     predicted: Array
     radius: Array
@@ -42,7 +43,7 @@ def propose(objective: Objective, radius: Array) -> tuple[Array, Array, Array]:
     if size == 1:
         values, vectors = objective.hessian[0], jnp.ones((1, 1), radius.dtype)
     else:
-        values, vectors = jnp.linalg.eigh(objective.hessian)
+        vectors, values = lax.linalg.eigh(objective.hessian, symmetrize_input=False)
     along = vectors.T @ objective.gradient
     largest = jnp.max(jnp.abs(values))
     eps = jnp.finfo(radius.dtype).eps
@@ -60,10 +61,15 @@ def propose(objective: Objective, radius: Array) -> tuple[Array, Array, Array]:
 
 
 def newton_update(
-    state: NewtonState, trial: Objective, *, noise: float, tol: float
+    state: NewtonState,
+    trial: Objective,
+    unpack: Callable[[Array], Objective],
+    *,
+    noise: float,
+    tol: float,
 ) -> NewtonState:
     """One iteration: accept or reject the trial point just evaluated, and propose the next."""
-    best = state.best
+    best = unpack(state.best)
     eps = jnp.finfo(trial.value.dtype).eps
     slack = 8.0 * eps * (jnp.abs(trial.value) + noise)
     finite = jnp.isfinite(trial.value) & jnp.all(jnp.isfinite(trial.hessian))
@@ -90,7 +96,8 @@ def newton_update(
         0.25 * jnp.minimum(length, state.radius),
     )
     radius = jnp.where(state.iterations == 0, state.radius, radius)
-    current = jax.tree.map(lambda new, old: jnp.where(accept, new, old), trial, best)
+    packed = jnp.where(accept, ravel_pytree(trial)[0], state.best)
+    current = unpack(packed)
     theta = jnp.where(accept, state.trial, state.theta)
     step, predicted, lowest = propose(current, radius)
     gradient = jnp.max(jnp.abs(current.gradient))
@@ -109,7 +116,7 @@ def newton_update(
     )
     return NewtonState(
         theta=theta,
-        best=current,
+        best=packed,
         trial=theta + step,
         predicted=predicted,
         radius=radius,
@@ -151,14 +158,12 @@ def newton(
     -----
     Nocedal & Wright (2006), chapter 4, with the eigenvalues' absolute values.
     """
-    m, dtype = start.shape[0], start.dtype
+    dtype = start.dtype
     shape = jax.eval_shape(objective, start)
-    nothing = Objective(
-        jnp.full((), jnp.inf, dtype),
-        jnp.full((m,), jnp.inf, dtype),
-        jnp.zeros((m, m), dtype),
-        jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape.aux),
-    )
+    # The state holds the best point's objective as one vector: one select an iteration, not one a leaf.
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape)
+    _, unpack = ravel_pytree(zeros)
+    nothing, _ = ravel_pytree(zeros._replace(value=jnp.full((), jnp.inf, dtype)))
     state = NewtonState(
         theta=start,
         best=nothing,
@@ -171,8 +176,8 @@ def newton(
     # The objective appears once, inside the loop: half the graph to compile.
     state = lax.while_loop(
         lambda s: (s.status == RUNNING) & (s.iterations < max_iterations),
-        lambda s: newton_update(s, objective(s.trial), noise=noise, tol=tol),
+        lambda s: newton_update(s, objective(s.trial), unpack, noise=noise, tol=tol),
         state,
     )
     status = jnp.where(state.status == RUNNING, Status.ITERATION_LIMIT, state.status)
-    return Solution(state.theta, *state.best, state.iterations, status.astype(jnp.int32))
+    return Solution(state.theta, *unpack(state.best), state.iterations, status.astype(jnp.int32))
