@@ -63,25 +63,61 @@ class Crossed:
     order: tuple[int, ...] = static()
     rest_levels: tuple[int, ...] = static()
 
+    def schur_part(self, packed: Array) -> Array:
+        """``sum_j c_j' K_j c_j`` among the remaining effects, lower triangle, from packed ``K``."""
+        flat = jnp.zeros(self.rest_within.size, packed.dtype)
+        flat = flat.at[self.product_target].add(
+            self.product * packed.reshape(-1)[self.product_source]
+        )
+        return flat.reshape(self.rest_within.shape)
+
+    def schur_adjoint(self, weight: Array) -> Array:
+        """Derivative of ``<weight, sum_j c_j' K_j c_j>`` in packed ``K``, for symmetric ``weight``."""
+        # Only the lower triangle is stored, so off-diagonal entries count twice.
+        doubled = 2.0 * weight - jnp.diag(jnp.diagonal(weight))
+        k, levels = self.root.shape[0], self.root.shape[2]
+        return jax.ops.segment_sum(
+            self.product * doubled.reshape(-1)[self.product_target],
+            self.product_source,
+            k * (k + 1) // 2 * levels,
+        ).reshape(-1, levels)
+
+    def right_part(self, packed: Array) -> tuple[Array, Array]:
+        """``sum_j c_j' K_j c_j`` between remaining effects and ``[X y]``, and among ``[X y]``."""
+        k, r = self.columns.shape[:2]
+        kept = packed[symmetric_positions(k)]
+        shrunk = jnp.einsum("abl,brl->arl", kept, self.columns)
+        by_entry = jnp.moveaxis(shrunk, 1, 2).reshape(-1, r)[self.entry_source]
+        cross = jax.ops.segment_sum(
+            self.entry[:, None] * by_entry,
+            self.entry_target,
+            self.rest_within.shape[0],
+            indices_are_sorted=True,
+        )
+        return cross, jnp.einsum("kal,kbl->ab", self.columns, shrunk)
+
+    def project(self, vectors: Array) -> Array:
+        """``c_j v`` of every level for ``v`` on the remaining effects, (q, s) -> (k, L, s)."""
+        k, levels = self.root.shape[0], self.root.shape[2]
+        out = jax.ops.segment_sum(
+            self.entry[:, None] * vectors[self.entry_target], self.entry_source, k * levels
+        )
+        return out.reshape(k, levels, -1)
+
+    def assemble(self, packed: Array) -> tuple[Array, Array, Array]:
+        """Gram matrix over ``[rest | X y]`` in three parts: S (q, q), cross (q, r), corner (r, r)."""
+        lower = self.rest_within + self.schur_part(packed)
+        cross, corner = self.right_part(packed)
+        return symmetric(lower), self.cross_within + cross, self.within + corner
+
     def reduce(self, factors: tuple[Array, ...]) -> Reduced:
         """Integrate out all random effects; ``factors`` holds one Lambda per term."""
         first, *rest = (factors[i] for i in self.order)
-        k, r = self.columns.shape[:2]
         packed, logdets = smallblock.kept_share(self.root, first)
-        kept = packed[symmetric_positions(k)]
-        packed = packed.reshape(-1)
-        q = self.cross_within.shape[0]
-        lower = jnp.asarray(self.rest_within).reshape(-1).at[self.product_target].add(
-            self.product * packed[self.product_source]
-        )
-        lower = lower.reshape(q, q)
-        schur = lower + jnp.tril(lower, -1).T
-        shrunk = smallblock.matmul(kept, self.columns)
-        by_entry = jnp.moveaxis(shrunk, 1, 2).reshape(-1, r)[self.entry_source]
-        cross = self.cross_within + jax.ops.segment_sum(
-            self.entry[:, None] * by_entry, self.entry_target, q, indices_are_sorted=True
-        )
-        corner = self.within + jnp.einsum("kal,kbl->ab", self.columns, shrunk)
-        gram = jnp.block([[schur, cross], [cross.T, corner]])
-        logdet, gram = eliminate_dense(tuple(rest), self.rest_levels, gram)
+        logdet, gram = eliminate_dense(tuple(rest), self.rest_levels, *self.assemble(packed))
         return Reduced(logdet + jnp.sum(logdets), gram)
+
+
+def symmetric(lower: Array) -> Array:
+    """Symmetric matrix from its lower triangle."""
+    return lower + jnp.tril(lower, -1).T

@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from lmmjax.likelihood import smallblock
+
+#: Triangular matrices up to this size are inverted by LAPACK at once.
+LEAF = 256
 
 
 class Reduced(NamedTuple):
@@ -26,13 +28,43 @@ class Reduced(NamedTuple):
     gram: Array
 
 
+def triangular_inverse(lower: Array) -> Array:
+    """Inverse of a lower-triangular matrix, by halves: products run several times quicker than solves."""
+    size = lower.shape[0]
+    if size <= LEAF:
+        return jax.scipy.linalg.solve_triangular(
+            lower, jnp.eye(size, dtype=lower.dtype), lower=True
+        )
+    cut = size // 2
+    top, bottom = triangular_inverse(lower[:cut, :cut]), triangular_inverse(lower[cut:, cut:])
+    corner = -bottom @ (lower[cut:, :cut] @ top)
+    zero = jnp.zeros((cut, size - cut), lower.dtype)
+    return jnp.block([[top, zero], [corner, bottom]])
+
+
+def gram_of_lower(lower: Array) -> Array:
+    """``T'T`` of a lower-triangular matrix, skipping its zeros by halves."""
+    size = lower.shape[0]
+    if size <= LEAF:
+        return lower.T @ lower
+    cut = size // 2
+    below, right = lower[cut:, :cut], lower[cut:, cut:]
+    corner = right.T @ below
+    left = gram_of_lower(lower[:cut, :cut]) + below.T @ below
+    return jnp.block([[left, corner.T], [corner, gram_of_lower(right)]])
+
+
+def spd_inverse_and_logdet(matrix: Array) -> tuple[Array, Array]:
+    """Inverse and log-determinant of a symmetric positive definite matrix."""
+    lower = jnp.linalg.cholesky(matrix, symmetrize_input=False)
+    logdet = 2.0 * jnp.sum(jnp.log(jnp.diagonal(lower)))
+    return gram_of_lower(triangular_inverse(lower)), logdet
+
+
 @jax.custom_jvp
 def spd_inverse(matrix: Array) -> Array:
     """Inverse of a symmetric positive definite matrix, through its Cholesky factor."""
-    inv = jax.scipy.linalg.solve_triangular(
-        jnp.linalg.cholesky(matrix), jnp.eye(matrix.shape[0], dtype=matrix.dtype), lower=True
-    )
-    return inv.T @ inv
+    return spd_inverse_and_logdet(matrix)[0]
 
 
 @spd_inverse.defjvp
@@ -50,7 +82,7 @@ def logdet_and_quadratic(matrix: Array, right: Array) -> tuple[Array, Array]:
     than the closed forms ``d log|A| = tr(A^-1 dA)``, ``d(F'A^-1F) = dF'X + X'dF - X' dA X``,
     ``X = A^-1 F``, which this rule uses, forward and reverse, first and second order.
     """
-    factor = jnp.linalg.cholesky(matrix)
+    factor = jnp.linalg.cholesky(matrix, symmetrize_input=False)
     half = jax.scipy.linalg.solve_triangular(factor, right, lower=True)
     return 2.0 * jnp.sum(jnp.log(jnp.diagonal(factor))), half.T @ half
 
@@ -91,16 +123,22 @@ def scale_rows(
 
 
 def eliminate_dense(
-    factors: tuple[Array, ...], levels: tuple[int, ...], gram: Array
+    factors: tuple[Array, ...],
+    levels: tuple[int, ...],
+    schur: Array,
+    cross: Array,
+    corner: Array,
 ) -> tuple[Array, Array]:
-    """Integrate out the terms whose columns come first in ``gram``.
+    """Integrate out the terms that are left, given the Gram matrix over ``[rest | X y]`` in three parts.
 
     Parameters
     ----------
     factors : tuple of Array, each (k_t, k_t)
     levels : tuple of int
         Number of levels of each term, ``q = sum(k_t levels_t)``.
-    gram : Array, shape (q + r, q + r)
+    schur : Array, shape (q, q)
+    cross : Array, shape (q, r)
+    corner : Array, shape (r, r)
 
     Returns
     -------
@@ -108,10 +146,17 @@ def eliminate_dense(
     gram : Array, shape (r, r)
     """
     if not factors:
-        return jnp.zeros((), gram.dtype), gram
-    q = sum(f.shape[0] * count for f, count in zip(factors, levels, strict=True))
+        return jnp.zeros((), corner.dtype), corner
     # A = I + Lambda' S Lambda
-    half = scale_rows(factors, levels, gram[:q, :q])
-    system = scale_rows(factors, levels, half.T) + jnp.eye(q, dtype=gram.dtype)
-    logdet, explained = logdet_and_quadratic(system, scale_rows(factors, levels, gram[:q, q:]))
-    return logdet, gram[q:, q:] - explained
+    half = scale_rows(factors, levels, schur)
+    system = scale_rows(factors, levels, half.T) + jnp.eye(schur.shape[0], dtype=schur.dtype)
+    logdet, explained = logdet_and_quadratic(system, scale_rows(factors, levels, cross))
+    return logdet, corner - explained
+
+
+def split_gram(
+    factors: tuple[Array, ...], levels: tuple[int, ...], gram: Array
+) -> tuple[Array, Array, Array]:
+    """Parts of a Gram matrix over ``[rest | X y]`` as :func:`eliminate_dense` takes them."""
+    q = sum(f.shape[0] * count for f, count in zip(factors, levels, strict=True))
+    return gram[:q, :q], gram[:q, q:], gram[q:, q:]

@@ -7,7 +7,6 @@ automatic differentiation of the elimination, and the rest is a few products of 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -16,16 +15,11 @@ import numpy as np
 from jax import Array
 
 from lmmjax.likelihood.crossproducts import CrossProducts, lambda_factors
+from lmmjax.likelihood.crossed import Crossed
+from lmmjax.likelihood.crossed_jet import crossed_jet
 from lmmjax.likelihood.dense import Reduced
+from lmmjax.likelihood.jet import Jet, jet
 from lmmjax.likelihood.smallblock import UNROLL, inverse_factor
-
-
-class Jet(NamedTuple):
-    """A pytree-valued function of theta with its derivatives (trailing axes: parameters)."""
-
-    value: Any
-    first: Any
-    second: Any
 
 
 class Objective(NamedTuple):
@@ -46,25 +40,6 @@ class Objective(NamedTuple):
     aux: Any = ()
 
 
-def jet(function: Callable[[Array], Any], theta: Array) -> Jet:
-    """Value, Jacobian and Hessian of a pytree-valued function, forward over forward.
-
-    For the few parameters of a covariance structure this makes a smaller graph, and so compiles and runs
-    quicker, than reverse mode.
-    """
-    basis = jnp.eye(theta.shape[0], dtype=theta.dtype)
-
-    def with_jacobian(t: Array) -> tuple[Any, Any]:
-        return jax.vmap(
-            lambda e: jax.jvp(function, (t,), (e,)), out_axes=(None, -1)
-        )(basis)
-
-    (value, first), (_, second) = jax.vmap(
-        lambda e: jax.jvp(with_jacobian, (theta,), (e,)), out_axes=((None, None), (-1, -1))
-    )(basis)
-    return Jet(value, first, second)
-
-
 def standardized_reduce(theta: Array, data: CrossProducts) -> Reduced:
     """Reduced cross-products at the search parameters, in standardised columns."""
     return data.elimination.reduce(lambda_factors(data.search_structures, theta))
@@ -72,6 +47,8 @@ def standardized_reduce(theta: Array, data: CrossProducts) -> Reduced:
 
 def reduced_jet(theta: Array, data: CrossProducts) -> tuple[Jet, Jet]:
     """Derivatives of :class:`Reduced` in the search parameters: those of log|V|, and of the Gram matrix."""
+    if isinstance(data.elimination, Crossed):
+        return crossed_jet(data.elimination, data.search_structures, theta)
     whole = jet(lambda t: standardized_reduce(t, data), theta)
     logdet, gram = (Jet(*parts) for parts in zip(*whole, strict=True))
     return logdet, gram

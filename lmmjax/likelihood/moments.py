@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array
 
 from lmmjax.likelihood import smallblock
-from lmmjax.likelihood.dense import Reduced, eliminate_dense
+from lmmjax.likelihood.dense import Reduced, eliminate_dense, split_gram
 from lmmjax.likelihood.pytree import register, static
 
 
@@ -67,5 +67,6 @@ class MomentBlocks:
         first, *rest = (factors[i] for i in self.order)
         kept, logdets = smallblock.kept_share(self.root, first)
         gram = self.within + (kept.reshape(-1) @ self.moments).reshape(self.within.shape)
-        logdet, gram = eliminate_dense(tuple(rest), self.rest_levels, gram)
+        parts = split_gram(tuple(rest), self.rest_levels, gram)
+        logdet, gram = eliminate_dense(tuple(rest), self.rest_levels, *parts)
         return Reduced(logdet + jnp.sum(self.count * logdets), gram)

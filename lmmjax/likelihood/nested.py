@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from lmmjax.likelihood import smallblock
-from lmmjax.likelihood.dense import Reduced, eliminate_dense
+from lmmjax.likelihood.dense import Reduced, eliminate_dense, split_gram
 from lmmjax.likelihood.pytree import register, static
 
 
@@ -84,5 +84,7 @@ class Nested:
             left = sum_children(gram[k:, k:], self.parents[i], counts[i])
             gram = left - contract_children(half, self.parents[i], counts[i])
             logdet = logdet + jnp.sum(logdets)
-        rest_logdet, gram = eliminate_dense(ordered[depth:], self.rest_levels, gram[..., 0])
+        rest = ordered[depth:]
+        parts = split_gram(rest, self.rest_levels, gram[..., 0])
+        rest_logdet, gram = eliminate_dense(rest, self.rest_levels, *parts)
         return Reduced(logdet + rest_logdet, gram)
