@@ -101,7 +101,9 @@ class Summary:
         if "REML criterion" in values:
             return [f"REML criterion at convergence: {values['REML criterion']:.10g}"]
         shown = [*same_decimals(list(values.values())[:-1], 7), f"{values['df.resid']:.0f}"]
-        return table(list(values), [shown], "r" * len(values))
+        # R prints a named vector: all columns have one width.
+        width = max(map(len, [*values, *shown]))
+        return [" ".join(t.rjust(width) for t in row) for row in (values, shown)]
 
     def _coefficient_cells(self) -> tuple[list[str], list[list[str]], bool]:
         frame = self.coefficients

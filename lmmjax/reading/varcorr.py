@@ -120,8 +120,15 @@ class VarCorr(Mapping[str, np.ndarray]):
                 for j in range(i + 1, k)
             ]
         rows.append(("Residual", None, None, self.sigma**2, self.sigma))
-        return pd.DataFrame(rows, columns=["grp", "var1", "var2", "vcov", "sdcor"]).astype(
-            {"grp": object, "var1": object, "var2": object}
+        columns = dict(
+            zip(("grp", "var1", "var2", "vcov", "sdcor"), zip(*rows, strict=True), strict=True)
+        )
+        # As text, pandas would turn None into NaN.
+        return pd.DataFrame(
+            {
+                name: pd.Series(values, dtype=float if name in ("vcov", "sdcor") else object)
+                for name, values in columns.items()
+            }
         )
 
     def rows(self, digits: int, variance: bool) -> tuple[list[str], list[list[str]]]:
