@@ -49,3 +49,21 @@ def _jax_settings_stay():
     after = dict(jax.config.values)
     changed = {k: (before.get(k), v) for k, v in after.items() if before.get(k) != v}
     assert not changed
+
+
+@pytest.fixture(scope="session")
+def read():
+    """R's account of a fit of tests/data/make_reading.R, and ours, by name."""
+    from reading_cases import ARGUMENTS, R, data
+
+    made = {}
+
+    def get(name):
+        if name not in made:
+            dataset, formula, kwargs = ARGUMENTS[name]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", lj.LmmWarning)
+                made[name] = lj.lmm(formula, data(dataset), **kwargs)
+        return R[name], made[name]
+
+    return get

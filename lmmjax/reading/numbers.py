@@ -47,10 +47,8 @@ def same_decimals(values: Iterable[float], digits: int) -> list[str]:
     fixed_width = sign + left + (decimals + 1 if decimals else 0)
     scientific_width = sign + 1 + (mantissa + 1 if mantissa else 0) + (5 if large else 4)
     style = f".{decimals}f" if fixed_width <= scientific_width else f".{mantissa}e"
-    texts = [
-        format(v, style) if math.isfinite(v) else {True: "NaN"}.get(math.isnan(v), f"{v:+.0f}"[-4:])
-        for v in values
-    ]
+    odd = {"nan": "NaN", "inf": "Inf", "-inf": "-Inf"}
+    texts = [odd.get(str(v)) or format(v, style) for v in values]
     width = max(map(len, texts), default=0)
     return [t.rjust(width) for t in texts]
 
