@@ -19,8 +19,8 @@ from lmmjax.optimize.solution import GRADIENT_TOL, Status
 if TYPE_CHECKING:
     from lmmjax.covariance import Covariance
     from lmmjax.design import Design
+    from lmmjax.estimates import Estimates
     from lmmjax.fitting import Fitted
-    from lmmjax.result import LinearMixedModelResult
 
 #: lme4's threshold for a relative Cholesky diagonal.
 SINGULAR_TOL = 1e-4
@@ -82,7 +82,7 @@ def singular_bars(raw: Fitted, tol: float = SINGULAR_TOL) -> list[tuple[int, int
     return found
 
 
-def singular_message(fit: LinearMixedModelResult, bars: list[tuple[int, int, int]]) -> str:
+def singular_message(fit: Estimates, bars: list[tuple[int, int, int]]) -> str:
     """Which variances are zero and which correlations ±1, and what to do."""
     said = []
     for t, start, size in bars:
@@ -126,7 +126,7 @@ def singular_message(fit: LinearMixedModelResult, bars: list[tuple[int, int, int
     )
 
 
-def status_message(fit: LinearMixedModelResult) -> str:
+def status_message(fit: Estimates) -> str:
     """Why the minimiser stopped early, and what to do."""
     solution = fit.raw.estimate.solution
     worst = float(np.max(np.abs(solution.gradient), initial=0.0))
@@ -149,7 +149,7 @@ def dropped_message(count: int) -> str:
     )
 
 
-def fit_messages(fit: LinearMixedModelResult) -> list[tuple[type[LmmWarning], str]]:
+def fit_messages(fit: Estimates) -> list[tuple[type[LmmWarning], str]]:
     """Everything that is wrong with a fit, worst first."""
     out: list[tuple[type[LmmWarning], str]] = []
     estimate = fit.raw.estimate
@@ -164,7 +164,7 @@ def fit_messages(fit: LinearMixedModelResult) -> list[tuple[type[LmmWarning], st
     return out
 
 
-def warn_about(fit: LinearMixedModelResult, stacklevel: int) -> None:
+def warn_about(fit: Estimates, stacklevel: int) -> None:
     """Warn of everything that is wrong with a fit."""
     for category, text in fit.problems:
         warnings.warn(text, category, stacklevel=stacklevel)

@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from lmmjax.design import Design
-from lmmjax.errors import DataError, LmmError, LmmWarning
-from lmmjax.fitting import Fitted, fit_response
-from lmmjax.messages import SINGULAR_TOL, fit_messages, singular_bars, warn_about
-from lmmjax.optimize.solution import Status
+from lmmjax.errors import DataError, LmmError
+from lmmjax.estimates import Estimates
+from lmmjax.fitting import fit_response
+from lmmjax.messages import warn_about
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from lmmjax.reading.icc import IntraclassCorrelation
-    from lmmjax.reading.optimizer import OptimizerSummary
     from lmmjax.reading.ranef import RandomEffects
     from lmmjax.reading.summary import Summary
-    from lmmjax.reading.varcorr import VarCorr
 
 RESIDUAL_TYPES = ("response", "pearson", "scaled", "marginal")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LinearMixedModelResult:
+class LinearMixedModelResult(Estimates):
     """A fitted linear mixed model.
 
     Made by :func:`lmmjax.lmm`. Nothing is computed beyond the fit until it is asked for, and what
@@ -57,13 +54,6 @@ class LinearMixedModelResult:
     {'(Intercept)': 0.0, 'Days': 3e-06}
     """
 
-    design: Design
-    raw: Fitted
-    formula: str
-    data: Any = None
-
-    # --- identity -------------------------------------------------------------------------------
-
     def __repr__(self) -> str:
         state = "converged" if self.converged else "not converged"
         if self.is_singular:
@@ -73,142 +63,7 @@ class LinearMixedModelResult:
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()
 
-    def __getstate__(self) -> dict[str, Any]:
-        # What was computed on demand can be computed again.
-        return {f.name: getattr(self, f.name) for f in fields(self)}
-
-    @property
-    def reml(self) -> bool:
-        """Whether the fit is by REML."""
-        return self.raw.reml
-
-    @property
-    def method(self) -> str:
-        """``"REML"`` or ``"ML"``."""
-        return "REML" if self.raw.reml else "ML"
-
-    @cached_property
-    def index(self) -> pd.Index:
-        """Labels of the n rows used: those of the given pandas frame, else their positions."""
-        import pandas as pd
-
-        rows = self.design.row_index
-        own = getattr(self.data, "index", None)
-        if isinstance(own, pd.Index):
-            return own if len(rows) == len(own) else own[rows]
-        return pd.Index(rows)
-
-    @cached_property
-    def x_index(self) -> pd.Index:
-        """Names of the p coefficients."""
-        import pandas as pd
-
-        return pd.Index(self.design.x_names)
-
-    # --- fixed effects --------------------------------------------------------------------------
-
-    @property
-    def beta(self) -> np.ndarray:
-        """Fixed effects as an array, shape (p,)."""
-        return np.asarray(self.raw.estimate.fixed.beta)
-
-    @cached_property
-    def standard_errors(self) -> np.ndarray:
-        """Standard errors of the fixed effects, shape (p,)."""
-        return np.sqrt(np.diagonal(np.asarray(self.raw.estimate.fixed.vcov)))
-
-    @cached_property
-    def fixef(self) -> pd.Series:
-        """Fixed-effects estimates by name."""
-        import pandas as pd
-
-        return pd.Series(self.beta, index=self.x_index, name="Estimate")
-
-    @cached_property
-    def vcov(self) -> pd.DataFrame:
-        """Covariance matrix of the fixed effects' estimates."""
-        import pandas as pd
-
-        cov = np.asarray(self.raw.estimate.fixed.vcov)
-        return pd.DataFrame(cov, index=self.x_index, columns=self.x_index)
-
-    @cached_property
-    def coefficients(self) -> pd.DataFrame:
-        """Table of the fixed effects.
-
-        Columns ``Estimate``, ``Std. Error``, ``df`` (Satterthwaite's), ``t value``, ``Pr(>|t|)``.
-        """
-        from lmmjax.reading.coefficients import coefficient_table
-
-        return coefficient_table(self)
-
-    def conf_int(
-        self, level: float = 0.95, method: Literal["wald", "wald-z"] = "wald"
-    ) -> pd.DataFrame:
-        """Confidence intervals of the fixed effects.
-
-        Parameters
-        ----------
-        level : float, default 0.95
-        method : {"wald", "wald-z"}, default "wald"
-            Estimate ± quantile x standard error, with the quantile of Student's t with
-            Satterthwaite's degrees of freedom, which agrees with the p values; or, for
-            ``"wald-z"``, of the normal distribution, as ``confint(method = "Wald")`` in lme4.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Columns ``lower`` and ``upper``, one row a coefficient.
-
-        Raises
-        ------
-        LmmError
-            If `level` does not lie between 0 and 1, or the method is unknown.
-
-        Examples
-        --------
-        >>> import lmmjax as lj
-        >>> fit = lj.lmm("Reaction ~ Days + (Days | Subject)", lj.datasets.load("sleepstudy"))
-        >>> fit.conf_int().round(2)
-                      lower   upper
-        (Intercept)  237.01  265.80
-        Days           7.21   13.73
-        """
-        from lmmjax.reading.coefficients import wald_interval
-
-        return wald_interval(self, level, method)
-
-    # --- variance components and random effects -------------------------------------------------
-
-    @property
-    def theta(self) -> np.ndarray:
-        """Relative covariance parameters, shape (n_theta,), in lme4's order."""
-        return self.raw.theta
-
-    @cached_property
-    def theta_names(self) -> tuple[str, ...]:
-        """Their names: ``"Subject.Days.(Intercept)"``."""
-        names = []
-        for term, bars in zip(self.design.terms, self.raw.data.structures, strict=True):
-            at = 0
-            for structure in bars:
-                columns = term.columns[at : at + structure.size]
-                names += [f"{term.group}.{name}" for name in structure.theta_names(columns)]
-                at += structure.size
-        return tuple(names)
-
-    @property
-    def sigma(self) -> float:
-        """Residual standard deviation, in units of the response."""
-        return float(self.raw.estimate.fixed.sigma)
-
-    @cached_property
-    def varcorr(self) -> VarCorr:
-        """Variances and correlations of the random effects; prints as in R."""
-        from lmmjax.reading.varcorr import varcorr
-
-        return varcorr(self)
-
+    # --- random effects --------------------------------------------------------------------------
     def ranef(self, condvar: bool = False) -> RandomEffects:
         """Conditional modes of the random effects (BLUPs), by grouping factor.
 
@@ -222,6 +77,16 @@ class LinearMixedModelResult:
         -------
         RandomEffects
             Maps a grouping factor's name to a frame: levels by effects.
+
+        Examples
+        --------
+        >>> import lmmjax as lj
+        >>> fit = lj.lmm("Yield ~ 1 + (1 | Batch)", lj.datasets.load("Dyestuff"))
+        >>> fit.ranef()["Batch"].round(2).loc[["A", "B"]]
+               (Intercept)
+        Batch
+        A           -17.61
+        B             0.39
         """
         from lmmjax.reading.ranef import random_effects
 
@@ -250,94 +115,25 @@ class LinearMixedModelResult:
         return cluster_coefficients(self)
 
     def icc(self) -> IntraclassCorrelation:
-        """Intraclass correlations; see :class:`lmmjax.reading.icc.IntraclassCorrelation`."""
+        """Intraclass correlations: how much of the variance lies between groups.
+
+        Returns
+        -------
+        IntraclassCorrelation
+            ``adjusted``, ``conditional`` and ``by_group``; its documentation has the definitions.
+
+        Examples
+        --------
+        >>> import lmmjax as lj
+        >>> fit = lj.lmm("Yield ~ 1 + (1 | Batch)", lj.datasets.load("Dyestuff"))
+        >>> round(fit.icc().adjusted, 3)
+        0.418
+        """
         from lmmjax.reading.icc import icc
 
         return icc(self)
 
-    # --- criteria and counts --------------------------------------------------------------------
-
-    @property
-    def criterion(self) -> float:
-        """What was minimised: the REML criterion, or the deviance under ML."""
-        return float(self.raw.estimate.criterion)
-
-    @property
-    def deviance(self) -> float:
-        """-2 ``llf``; for a REML fit this is the REML criterion, as ``deviance()`` in lme4."""
-        return self.criterion
-
-    @property
-    def llf(self) -> float:
-        """Log-likelihood; the restricted one for a REML fit."""
-        return -0.5 * self.criterion
-
-    @property
-    def df_model(self) -> int:
-        """Number of parameters: coefficients, theta and sigma (under REML too, as in lme4)."""
-        return self.design.p + self.raw.data.n_theta + 1
-
-    @property
-    def df_resid(self) -> int:
-        """Number of observations less that of parameters."""
-        return self.nobs - self.df_model
-
-    @property
-    def aic(self) -> float:
-        """Akaike's information criterion."""
-        return self.criterion + 2.0 * self.df_model
-
-    @property
-    def bic(self) -> float:
-        """Bayesian information criterion, with ``nobs`` as the sample size."""
-        return self.criterion + float(np.log(self.nobs)) * self.df_model
-
-    @property
-    def nobs(self) -> int:
-        """Number of rows used."""
-        return self.design.n
-
-    @property
-    def ngroups(self) -> dict[str, int]:
-        """Number of levels of each grouping factor."""
-        return {term.group: len(term.levels) for term in self.design.terms}
-
-    # --- how it went ----------------------------------------------------------------------------
-
-    @property
-    def converged(self) -> bool:
-        """Whether the minimiser met its conditions."""
-        return int(self.raw.estimate.solution.status) == Status.CONVERGED
-
-    @cached_property
-    def is_singular(self) -> bool:
-        """Whether a variance is zero or a correlation ±1.
-
-        lme4's rule, a diagonal of the relative Cholesky factor below 1e-4, applied to columns of
-        unit scale: the answer does not depend on units, or on where a predictor's zero is.
-        """
-        return bool(singular_bars(self.raw, SINGULAR_TOL))
-
-    @cached_property
-    def problems(self) -> tuple[tuple[type[LmmWarning], str], ...]:
-        """What the fit warned of: category and text."""
-        return tuple(fit_messages(self))
-
-    @property
-    def messages(self) -> tuple[str, ...]:
-        """Everything to know before reading the numbers, one sentence each."""
-        from lmmjax.messages import design_messages
-
-        return (*design_messages(self.design), *(text for _, text in self.problems))
-
-    @cached_property
-    def optimizer_summary(self) -> OptimizerSummary:
-        """Status, evaluations, gradient and curvature at the end."""
-        from lmmjax.reading.optimizer import optimizer_summary
-
-        return optimizer_summary(self)
-
-    # --- rows -----------------------------------------------------------------------------------
+    # --- rows ------------------------------------------------------------------------------------
 
     @cached_property
     def marginal_mean(self) -> np.ndarray:
@@ -497,7 +293,7 @@ class LinearMixedModelResult:
             weights=weights,
         )
 
-    # --- again ----------------------------------------------------------------------------------
+    # --- again -----------------------------------------------------------------------------------
 
     def refit(self, y: Any) -> LinearMixedModelResult:
         """Fit a new response on the same design; nothing but the response is prepared again.
@@ -551,10 +347,24 @@ class LinearMixedModelResult:
         warn_about(fit, stacklevel=3)
         return fit
 
-    # --- tables ---------------------------------------------------------------------------------
+    # --- tables ----------------------------------------------------------------------------------
 
     def summary(self) -> Summary:
-        """Everything at a glance; prints in the layout of lme4 and lmerTest."""
+        """Everything at a glance; prints in the layout of lme4 and lmerTest.
+
+        Returns
+        -------
+        Summary
+            Shown as text by ``print``, as tables in a notebook; its parts are attributes.
+
+        Examples
+        --------
+        >>> import lmmjax as lj
+        >>> fit = lj.lmm("Yield ~ 1 + (1 | Batch)", lj.datasets.load("Dyestuff"))
+        >>> fit.summary().coefficients.round(3)
+                     Estimate  Std. Error   df  t value  Pr(>|t|)
+        (Intercept)    1527.5      19.383  5.0   78.804       0.0
+        """
         from lmmjax.reading.summary import summary
 
         return summary(self)
@@ -635,37 +445,3 @@ class LinearMixedModelResult:
         from lmmjax.reading.tidy import augment
 
         return augment(self)
-
-    # --- statsmodels' names ---------------------------------------------------------------------
-
-    def _column(self, name: str) -> Any:
-        return self.coefficients[name]
-
-    @property
-    def params(self) -> pd.Series:
-        """Same as :attr:`fixef`."""
-        return self.fixef
-
-    @cached_property
-    def bse(self) -> pd.Series:
-        """Standard errors of the fixed effects."""
-        return self._column("Std. Error")
-
-    @cached_property
-    def df(self) -> pd.Series:
-        """Satterthwaite's degrees of freedom of the fixed effects."""
-        return self._column("df")
-
-    @cached_property
-    def tvalues(self) -> pd.Series:
-        """Estimates over standard errors."""
-        return self._column("t value")
-
-    @cached_property
-    def pvalues(self) -> pd.Series:
-        """Two-sided p values from Student's t."""
-        return self._column("Pr(>|t|)")
-
-    def cov_params(self) -> pd.DataFrame:
-        """Same as :attr:`vcov`."""
-        return self.vcov

@@ -11,8 +11,8 @@ from lmmjax.errors import LmmError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from lmmjax.estimates import Estimates
     from lmmjax.inference.satterthwaite import FixedInference
-    from lmmjax.result import LinearMixedModelResult
 
 
 def two_sided_p(t: np.ndarray, df: np.ndarray) -> np.ndarray:
@@ -51,7 +51,7 @@ def contrast_df(contrasts: np.ndarray, inference: FixedInference) -> np.ndarray:
         return 2.0 * variance**2 / spread
 
 
-def coefficient_table(fit: LinearMixedModelResult) -> pd.DataFrame:
+def coefficient_table(fit: Estimates) -> pd.DataFrame:
     """Estimate, standard error, degrees of freedom, t and p of each coefficient."""
     import pandas as pd
 
@@ -69,7 +69,7 @@ def coefficient_table(fit: LinearMixedModelResult) -> pd.DataFrame:
     )
 
 
-def wald_interval(fit: LinearMixedModelResult, level: float, method: str) -> pd.DataFrame:
+def wald_interval(fit: Estimates, level: float, method: str) -> pd.DataFrame:
     """Wald intervals of the fixed effects."""
     import pandas as pd
 

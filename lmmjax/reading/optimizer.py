@@ -10,7 +10,7 @@ import numpy as np
 from lmmjax.optimize.solution import Status
 
 if TYPE_CHECKING:
-    from lmmjax.result import LinearMixedModelResult
+    from lmmjax.estimates import Estimates
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class OptimizerSummary:
         )
 
 
-def optimizer_summary(fit: LinearMixedModelResult) -> OptimizerSummary:
+def optimizer_summary(fit: Estimates) -> OptimizerSummary:
     """Read the minimiser's solution."""
     solution = fit.raw.estimate.solution
     status = Status(int(solution.status))

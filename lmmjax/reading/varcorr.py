@@ -14,7 +14,7 @@ from lmmjax.reading.numbers import same_decimals, table
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lmmjax.result import LinearMixedModelResult
+    from lmmjax.estimates import Estimates
 
 
 #: A standard deviation, of an effect's contribution to a row and relative to sigma, that is zero.
@@ -181,7 +181,7 @@ class VarCorr(Mapping[str, np.ndarray]):
         return html_table(*self.rows(5, True), text_columns=2)
 
 
-def varcorr(fit: LinearMixedModelResult) -> VarCorr:
+def varcorr(fit: Estimates) -> VarCorr:
     """Variance components of a fit."""
     sigma = fit.sigma
     blocks: list[VarCorrBlock] = []
