@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
 from lmmjax.inference.satterthwaite import FixedInference, fixed_inference, satterthwaite_df
+from lmmjax.likelihood.crossed import Crossed
+from lmmjax.likelihood.crossed_jet import crossed_jet
 from lmmjax.likelihood.crossproducts import CrossProducts
-from lmmjax.likelihood.deviance import LOG_2PI, residual_df
-from lmmjax.likelihood.jets import Objective, profiled_objective, reduced_jet
+from lmmjax.likelihood.deviance import LOG_2PI, residual_df, solve_fixed
+from lmmjax.likelihood.jets import (
+    Objective,
+    profiled_gradient,
+    profiled_objective,
+    reduced_jet,
+    standardized_reduce,
+)
 from lmmjax.likelihood.standardize import log_abs_determinant
 from lmmjax.optimize import Solution, newton
 
@@ -39,6 +48,21 @@ class Estimate(NamedTuple):
 def objective(theta: Array, data: CrossProducts, reml: bool) -> Objective:
     """Profiled criterion in the search parameters, with exact derivatives."""
     return profiled_objective(*reduced_jet(theta, data), residual_df(data, reml), reml)
+
+
+def value_and_gradient(theta: Array, data: CrossProducts, reml: bool) -> tuple[Array, Array]:
+    """Profiled criterion in the search parameters and its exact gradient, by the cheapest way."""
+    df = residual_df(data, reml)
+    if isinstance(data.elimination, Crossed):
+        parts = crossed_jet(data.elimination, data.search_structures, theta, second=False)
+        return profiled_gradient(*parts, df, reml)
+
+    def value(t: Array) -> Array:
+        reduced = standardized_reduce(t, data)
+        _, rss, logdet_fixed = solve_fixed(reduced.gram)
+        return reduced.logdet + df * jnp.log(rss) + (logdet_fixed if reml else 0.0)
+
+    return jax.value_and_grad(value)(theta)
 
 
 def infer(solution: Solution, data: CrossProducts, reml: bool) -> Estimate:

@@ -26,6 +26,9 @@ from lmmjax.likelihood.crossed import Crossed, symmetric
 from lmmjax.likelihood.dense import scale_rows, spd_inverse_and_logdet
 from lmmjax.likelihood.jet import Jet, jet
 
+#: Singular values of Lambda above this leave enough digits in ``I - A^-1`` (about eps / WELL_SCALED^2).
+WELL_SCALED = 1e-2
+
 Structures = tuple[tuple[Covariance, ...], ...]
 
 
@@ -132,9 +135,7 @@ def crossed_jet(
             out = out - F_ij.T @ X - X.T @ F_ij
         return out
 
-    # S Lambda A^-1 and S Lambda A^-1 Lambda' S
-    H = U @ A_inv
-    R = H @ U.T
+    H, N = _projected(factors, levels, S, U, A_inv)
     moved_inverse = {}
     for n, i in enumerate(first_ids):
         S_first[i] = symmetric(engine.schur_part(packed_jet.first[..., n]))
@@ -172,7 +173,7 @@ def crossed_jet(
                 )
     for t, ids in enumerate(rest_ids):
         for t2 in range(t + 1):
-            cells = _pair_tensors(S, A_inv, H, R, places, factors, t, t2)
+            cells = _pair_tensors(A_inv, H, N, places, factors, t, t2)
             for n, i in enumerate(ids):
                 for n2, j in enumerate(rest_ids[t2]):
                     if t == t2 and j > i:
@@ -232,11 +233,32 @@ def _cube(rows: Array, k: int) -> Array:
     return rows.reshape(-1, k, rows.shape[1])
 
 
+def _projected(
+    factors: tuple[Array, ...], levels: tuple[int, ...], S: Array, U: Array, A_inv: Array
+) -> tuple[Array, Array]:
+    """``H = S Lambda A^-1`` and ``N = S - S Lambda A^-1 Lambda'S`` (which is Z'V^-1Z).
+
+    Where no factor is near singular, ``H = Lambda^-T (I - A^-1)`` and ``N = H Lambda^-1`` save two products of size q.
+    """
+
+    def by_products(_: None) -> tuple[Array, Array]:
+        H = U @ A_inv
+        return H, S - H @ U.T
+
+    def by_scaling(_: None) -> tuple[Array, Array]:
+        inverses = tuple(jnp.linalg.inv(f) for f in factors)
+        complement = jnp.eye(A_inv.shape[0], dtype=A_inv.dtype) - A_inv
+        H = scale_rows(inverses, levels, complement)
+        return H, scale_rows(inverses, levels, H.T)
+
+    smallest = jnp.stack([jnp.min(jnp.linalg.svd(f, compute_uv=False)) for f in factors])
+    return jax.lax.cond(jnp.min(smallest) > WELL_SCALED, by_scaling, by_products, None)
+
+
 def _pair_tensors(
-    S: Array,
     A_inv: Array,
     H: Array,
-    R: Array,
+    N: Array,
     places: list[slice],
     factors: tuple[Array, ...],
     t: int,
@@ -249,9 +271,9 @@ def _pair_tensors(
         return matrix[rows, cols].reshape(-1, a, matrix[rows, cols].shape[1] // b, b)
 
     tt, tt2 = places[t], places[t2]
-    # <A^-1, Lambda_i' S Lambda_j> - tr(A^-1 B_i A^-1 B_j') with B_i A^-1 B_j' = Lambda_i' R Lambda_j
+    # <A^-1, Lambda_i' S Lambda_j> - tr(A^-1 B_i A^-1 B_j') = <A^-1, Lambda_i' N Lambda_j>
     same = jnp.einsum(
-        "lamc,lbmd->abcd", block(S - R, tt, tt2, k, k2), block(A_inv, tt, tt2, k, k2)
+        "lamc,lbmd->abcd", block(N, tt, tt2, k, k2), block(A_inv, tt, tt2, k, k2)
     )
     # tr(B_i A^-1 B_j A^-1) = sum (Lambda_i'H)_{t t2} (Lambda_j'H)_{t2 t}
     swap = jnp.einsum(

@@ -129,8 +129,8 @@ class Prepared:
         Second factor of the chain, per row.
     term_rows, term_index : tuples of Array
         Standardised columns and levels of every term.
-    equations : tuple of MomentEquations
-        For the start, per term.
+    equations : MomentEquations
+        For the start.
     template : MomentBlocks or Nested or Crossed
         The elimination with the response's column empty.
     columns : Array, shape (k, w - 1, L)
@@ -150,7 +150,7 @@ class Prepared:
     parent_index: Any
     term_rows: tuple[Any, ...]
     term_index: tuple[Any, ...]
-    equations: tuple[MomentEquations, ...]
+    equations: MomentEquations
     template: Elimination
     columns: Any
     pattern: Any
@@ -256,10 +256,7 @@ def prepare(
         parent_index=rows.parent_index,
         term_rows=tuple(columns),
         term_index=tuple(indices),
-        equations=tuple(
-            moment_equations(z, i, count)
-            for z, i, count in zip(columns, indices, levels, strict=True)
-        ),
+        equations=moment_equations(columns, indices, levels, basis.q),
         template=template,
         columns=c,
         pattern=pattern,
@@ -357,18 +354,15 @@ def _start(prepared: Prepared, residual: Any, c_y: Any, inner: Any) -> Any:
     within_df = max(prepared.n_obs - prepared.basis.q.shape[1] - c_y.size, 1)
     # Never far below the total: with few rows per group, what is left within them says little.
     variance = xp.maximum((inner @ inner) / within_df, 0.02 / prepared.n_obs)
-    parts = [
-        moment_start(eq, tuple(s.search_form() for s in bars), z, i, count, residual, variance)
-        for eq, bars, z, i, count in zip(
-            prepared.equations,
-            prepared.structures,
-            prepared.term_rows,
-            prepared.term_index,
-            prepared.levels,
-            strict=True,
-        )
-    ]
-    return xp.concatenate(parts)
+    return moment_start(
+        prepared.equations,
+        [tuple(s.search_form() for s in bars) for bars in prepared.structures],
+        prepared.term_rows,
+        prepared.term_index,
+        prepared.levels,
+        residual,
+        variance,
+    )
 
 
 def _put(array: Any, where: Any, values: Any) -> Any:

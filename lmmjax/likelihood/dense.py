@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 
-#: Triangular matrices up to this size are inverted by LAPACK at once.
+#: Matrices up to this size are inverted by LAPACK at once.
 LEAF = 256
 
 
@@ -28,37 +28,27 @@ class Reduced(NamedTuple):
     gram: Array
 
 
-def triangular_inverse(lower: Array) -> Array:
-    """Inverse of a lower-triangular matrix, by halves: products run several times quicker than solves."""
-    size = lower.shape[0]
+def spd_inverse_and_logdet(matrix: Array) -> tuple[Array, Array]:
+    """Inverse and log-determinant of a symmetric positive definite matrix, by halves.
+
+    With ``W = A11^-1 A12`` and ``S = A22 - A21 W``, the inverse's blocks are ``A11^-1 + W S^-1 W'``, ``-W S^-1`` and
+    ``S^-1``. All but the leaves is matrix products of full blocks: about twice as quick as a Cholesky factor and two
+    triangular solves on a CPU, and more so on a GPU.
+    """
+    size = matrix.shape[0]
     if size <= LEAF:
-        return jax.scipy.linalg.solve_triangular(
+        lower = jnp.linalg.cholesky(matrix, symmetrize_input=False)
+        half = jax.scipy.linalg.solve_triangular(
             lower, jnp.eye(size, dtype=lower.dtype), lower=True
         )
+        return half.T @ half, 2.0 * jnp.sum(jnp.log(jnp.diagonal(lower)))
     cut = size // 2
-    top, bottom = triangular_inverse(lower[:cut, :cut]), triangular_inverse(lower[cut:, cut:])
-    corner = -bottom @ (lower[cut:, :cut] @ top)
-    zero = jnp.zeros((cut, size - cut), lower.dtype)
-    return jnp.block([[top, zero], [corner, bottom]])
-
-
-def gram_of_lower(lower: Array) -> Array:
-    """``T'T`` of a lower-triangular matrix, skipping its zeros by halves."""
-    size = lower.shape[0]
-    if size <= LEAF:
-        return lower.T @ lower
-    cut = size // 2
-    below, right = lower[cut:, :cut], lower[cut:, cut:]
-    corner = right.T @ below
-    left = gram_of_lower(lower[:cut, :cut]) + below.T @ below
-    return jnp.block([[left, corner.T], [corner, gram_of_lower(right)]])
-
-
-def spd_inverse_and_logdet(matrix: Array) -> tuple[Array, Array]:
-    """Inverse and log-determinant of a symmetric positive definite matrix."""
-    lower = jnp.linalg.cholesky(matrix, symmetrize_input=False)
-    logdet = 2.0 * jnp.sum(jnp.log(jnp.diagonal(lower)))
-    return gram_of_lower(triangular_inverse(lower)), logdet
+    top, logdet_top = spd_inverse_and_logdet(matrix[:cut, :cut])
+    W = top @ matrix[:cut, cut:]
+    bottom, logdet_bottom = spd_inverse_and_logdet(matrix[cut:, cut:] - matrix[cut:, :cut] @ W)
+    corner = -W @ bottom
+    inverse = jnp.block([[top - corner @ W.T, corner], [corner.T, bottom]])
+    return inverse, logdet_top + logdet_bottom
 
 
 @jax.custom_jvp

@@ -74,8 +74,8 @@ class FixedPart(NamedTuple):
         ``log|G_XX|``.
     first : Array, shape (m, p + 1, p + 1)
         ``M G_i M'``.
-    second : Array, shape (m, m, p + 1)
-        Diagonal of ``M G_ij M'``.
+    second : Array, shape (m, m, p + 1), or None
+        Diagonal of ``M G_ij M'``, where second derivatives were asked for.
     """
 
     beta: Array
@@ -83,7 +83,7 @@ class FixedPart(NamedTuple):
     rss: Array
     logdet: Array
     first: Array
-    second: Array
+    second: Array | None
 
 
 def fixed_part(gram: Jet, df: float) -> FixedPart:
@@ -102,8 +102,10 @@ def fixed_part(gram: Jet, df: float) -> FixedPart:
     top = jnp.concatenate([half, jnp.zeros((p, 1), dtype)], axis=1)
     congruence = jnp.concatenate([top, jnp.concatenate([-s * beta, s[None]])[None, :]])
     first = congruence @ jnp.moveaxis(gram.first, -1, 0) @ congruence.T
-    right = jnp.moveaxis(gram.second, (-2, -1), (0, 1)) @ congruence.T
-    second = jnp.sum(congruence.T * right, axis=-2)
+    second = None
+    if gram.second is not None:
+        right = jnp.moveaxis(gram.second, (-2, -1), (0, 1)) @ congruence.T
+        second = jnp.sum(congruence.T * right, axis=-2)
     return FixedPart(beta, half, rss, logdet, first, second)
 
 
@@ -118,20 +120,33 @@ def triangular_inverse(matrix: Array) -> tuple[Array, Array]:
     return half, 2.0 * jnp.sum(jnp.log(jnp.diagonal(lower)))
 
 
+def _profiled_gradient(logdet: Jet, fixed: FixedPart, df: float, reml: bool) -> tuple[Array, Array]:
+    value = logdet.value + df * jnp.log(fixed.rss)
+    if reml:
+        value = value + fixed.logdet
+    # d df log r^2 = (M dG M')_yy;   d log|G_XX| = tr (M dG M')_XX
+    diagonals = jnp.diagonal(fixed.first, axis1=1, axis2=2)
+    return value, logdet.first + diagonals @ _linear(fixed, reml)
+
+
+def _linear(fixed: FixedPart, reml: bool) -> Array:
+    p = fixed.beta.shape[0]
+    return jnp.asarray(np.append(np.full(p, float(reml)), 1.0), fixed.first.dtype)
+
+
+def profiled_gradient(logdet: Jet, gram: Jet, df: float, reml: bool) -> tuple[Array, Array]:
+    """Criterion and gradient with beta and sigma profiled out, from first derivatives alone."""
+    return _profiled_gradient(logdet, fixed_part(gram, df), df, reml)
+
+
 def profiled_objective(logdet: Jet, gram: Jet, df: float, reml: bool) -> Objective:
     """Criterion in theta with beta and sigma profiled out, from the jets of the cross-products.
 
     ``aux`` holds ``(logdet, FixedPart)``.
     """
     fixed = fixed_part(gram, df)
+    value, gradient = _profiled_gradient(logdet, fixed, df, reml)
     p, m = fixed.beta.shape[0], logdet.first.shape[0]
-    dtype = logdet.value.dtype
-    value = logdet.value + df * jnp.log(fixed.rss)
-    if reml:
-        value = value + fixed.logdet
-    # d df log r^2 = (M dG M')_yy;   d log|G_XX| = tr (M dG M')_XX
-    linear = jnp.asarray(np.append(np.full(p, float(reml)), 1.0), dtype)
-    gradient = logdet.first + jnp.diagonal(fixed.first, axis1=1, axis2=2) @ linear
     # d2 log|G_XX| = tr G_ij - tr G_i G_j;   df d2 log r^2 = G_ij,yy - 2 G_i,yX G_j,Xy - G_i,yy G_j,yy / df
     weight = np.full((p + 1, p + 1), float(reml))
     weight[p, :] = weight[:, p] = 1.0
@@ -139,7 +154,7 @@ def profiled_objective(logdet: Jet, gram: Jet, df: float, reml: bool) -> Objecti
     flat = fixed.first.reshape(m, -1)
     hessian = (
         logdet.second
-        + fixed.second @ linear
-        - (flat * jnp.asarray(weight.reshape(-1), dtype)) @ flat.T
+        + fixed.second @ _linear(fixed, reml)
+        - (flat * jnp.asarray(weight.reshape(-1), flat.dtype)) @ flat.T
     )
     return Objective(value, gradient, hessian, (logdet, fixed))

@@ -125,6 +125,20 @@ def newton_update(
     )
 
 
+def initial_state(start: Array, radius: float) -> NewtonState:
+    """State before the first evaluation: nothing found, the start on trial (objective without ``aux``)."""
+    m, dtype = start.shape[0], start.dtype
+    return NewtonState(
+        theta=start,
+        best=jnp.concatenate([jnp.full((1,), jnp.inf, dtype), jnp.zeros((m + m * m,), dtype)]),
+        trial=start,
+        predicted=jnp.full((), jnp.inf, dtype),
+        radius=jnp.full((), radius, dtype),
+        iterations=jnp.zeros((), jnp.int32),
+        status=jnp.full((), RUNNING, jnp.int32),
+    )
+
+
 def newton(
     objective: Callable[[Array], Objective],
     start: Array,
@@ -164,15 +178,7 @@ def newton(
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape)
     _, unpack = ravel_pytree(zeros)
     nothing, _ = ravel_pytree(zeros._replace(value=jnp.full((), jnp.inf, dtype)))
-    state = NewtonState(
-        theta=start,
-        best=nothing,
-        trial=start,
-        predicted=jnp.full((), jnp.inf, dtype),
-        radius=jnp.full((), radius, dtype),
-        iterations=jnp.zeros((), jnp.int32),
-        status=jnp.full((), RUNNING, jnp.int32),
-    )
+    state = initial_state(start, radius)._replace(best=nothing)
     # The objective appears once, inside the loop: half the graph to compile.
     state = lax.while_loop(
         lambda s: (s.status == RUNNING) & (s.iterations < max_iterations),
