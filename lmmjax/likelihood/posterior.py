@@ -21,6 +21,9 @@ from lmmjax.likelihood.crossproducts import CrossProducts, Prepared, group_respo
 from lmmjax.likelihood.moments import MomentBlocks
 from lmmjax.likelihood.nested import Nested
 
+#: Levels of one factor, shape (m,), and coefficients on its effects and its ancestors', (m, k + ...).
+Line = tuple[np.ndarray, np.ndarray]
+
 #: Rows of a dense intermediate handled at once (doubles).
 CHUNK = 20_000_000
 
@@ -176,29 +179,30 @@ class Posterior:
             z = np.where(known[t][:, None], 0.0, rows[t])
             total += np.einsum("ma,ab,mb->m", z, prior, z)
         rows = [np.where(k[:, None], z, 0.0) for k, z in zip(known, rows, strict=True)]
-        # Coefficients over [ancestors | rest | X], to be reduced stage by stage.
-        parts = [rows[s.term] for s in self.stages[1:]]
+        # Coefficients over [rest | X], which what the chain's effects pull along is taken from.
+        parts = []
         for t, (count, k) in zip(self.rest_terms, self.rest_shapes, strict=True):
             block = np.zeros((m, count, k))
             block[np.arange(m), np.maximum(levels[t], 0)] = rows[t]
             parts.append(block.reshape(m, -1))
         right = np.concatenate([*parts, fixed], axis=1)
-        own = rows[self.stages[0].term]
+        lines: list[Line] = []
         for i, stage in enumerate(self.stages):
-            level = np.maximum(levels[stage.term], 0)
-            total += np.einsum("ma,mab,mb->m", own, stage.own[level], own)
-            if stage.gain is None:
-                unique, where = np.unique(level, return_inverse=True)
-                step = max(1, CHUNK // max(right.shape[1] * own.shape[1], 1))
-                for at in range(0, unique.size, step):
-                    gain = self._gain_rows(stage, unique[at : at + step])
-                    take = (where >= at) & (where < at + step)
-                    right[take] -= np.einsum("ma,mab->mb", own[take], gain[where[take] - at][..., :-1])
-            else:
-                right = right - np.einsum("ma,mab->mb", own, stage.gain[level][..., :-1])
-            if i + 1 < len(self.stages):
-                k = self.stages[i + 1].own.shape[1]
-                own, right = right[:, :k], right[:, k:]
+            k = stage.own.shape[1]
+            above = sum(s.own.shape[1] for s in self.stages[i + 1 :])
+            own = np.concatenate([rows[stage.term], np.zeros((m, above))], axis=1)
+            lines = _joined([*lines, (np.maximum(levels[stage.term], 0), own)])
+            for at, (level, coefficients) in enumerate(lines):
+                own, left = coefficients[:, :k], coefficients[:, k:]
+                total += np.einsum("ma,mab,mb->m", own, stage.own[level], own)
+                if stage.gain is None:
+                    right = self._pulled(stage, level, own, right)
+                    continue
+                pull = np.einsum("ma,mab->mb", own, stage.gain[level][..., :-1])
+                right = right - pull[:, above:]
+                if above:
+                    assert stage.parent is not None
+                    lines[at] = (stage.parent[level], left - pull[:, :above])
         q = self.rest_cov.shape[0]
         if q:
             a = right[:, :q]
@@ -207,6 +211,19 @@ class Posterior:
         if fixed_uncertain and p:
             total += np.sum((right @ self.fixed_cov) * right, axis=1)
         return total
+
+    def _pulled(
+        self, stage: Stage, level: np.ndarray, own: np.ndarray, right: np.ndarray
+    ) -> np.ndarray:
+        """``right - own H`` with the sparse ``H`` of the levels made dense some at a time."""
+        right = right.copy()
+        unique, where = np.unique(level, return_inverse=True)
+        step = max(1, CHUNK // max(right.shape[1] * own.shape[1], 1))
+        for at in range(0, unique.size, step):
+            gain = self._gain_rows(stage, unique[at : at + step])
+            take = (where >= at) & (where < at + step)
+            right[take] -= np.einsum("ma,mab->mb", own[take], gain[where[take] - at][..., :-1])
+        return right
 
     def conditional_covariances(self, term: int) -> np.ndarray:
         """Covariance of each level's effects given the data and beta, shape (L, k, k), over sigma**2."""
@@ -249,6 +266,23 @@ class Posterior:
                 both = variance(eye[a] + eye[b]) - result[:, a, a] - result[:, b, b]
                 result[:, a, b] = result[:, b, a] = 0.5 * both
         return result
+
+
+def _joined(lines: list[Line]) -> list[Line]:
+    """One line where the level is the same: as a rule all terms of a row share their ancestors.
+
+    Where they do not (a known level under another parent than it has in the data), each effect pulls
+    its own ancestors along.
+    """
+    out: list[Line] = []
+    for level, coefficients in lines:
+        for at, (other, before) in enumerate(out):
+            same = (other == level)[:, None]
+            out[at] = (other, before + np.where(same, coefficients, 0.0))
+            coefficients = np.where(same, 0.0, coefficients)
+        if not out or coefficients.any():
+            out.append((level, coefficients))
+    return out
 
 
 def posterior(
