@@ -11,7 +11,12 @@ from jax import Array
 from lmmjax.inference.satterthwaite import FixedInference, fixed_inference, satterthwaite_df
 from lmmjax.likelihood.crossed import Crossed
 from lmmjax.likelihood.crossed_jet import crossed_jet
-from lmmjax.likelihood.crossproducts import CrossProducts
+from lmmjax.likelihood.crossproducts import (
+    CrossProducts,
+    Prepared,
+    cross_products,
+    lambda_factors,
+)
 from lmmjax.likelihood.deviance import LOG_2PI, residual_df, solve_fixed
 from lmmjax.likelihood.jets import (
     Objective,
@@ -21,7 +26,8 @@ from lmmjax.likelihood.jets import (
     standardized_reduce,
 )
 from lmmjax.likelihood.standardize import log_abs_determinant
-from lmmjax.optimize import Solution, newton
+from lmmjax.optimize import Solution, Status, newton
+from lmmjax.optimize.solution import GRADIENT_TOL
 
 
 class Estimate(NamedTuple):
@@ -37,12 +43,15 @@ class Estimate(NamedTuple):
         Fixed effects, their covariance and what degrees of freedom need, in the data's units.
     df : Array, shape (p,)
         Satterthwaite's, one per coefficient.
+    factors : tuple of Array, each (k_t, k_t)
+        ``T Lambda`` of each term (a square root, not necessarily triangular), in standardised columns.
     """
 
     solution: Solution
     criterion: Array
     fixed: FixedInference
     df: Array
+    factors: tuple[Array, ...]
 
 
 def objective(theta: Array, data: CrossProducts, reml: bool) -> Objective:
@@ -68,7 +77,7 @@ def value_and_gradient(theta: Array, data: CrossProducts, reml: bool) -> tuple[A
 def infer(solution: Solution, data: CrossProducts, reml: bool) -> Estimate:
     """Standard errors and degrees of freedom at a solution whose ``aux`` came from :func:`objective`."""
     logdet, fixed = solution.aux
-    df = float(residual_df(data, reml))
+    df = residual_df(data, reml)
     p = data.n_fixed
     eye = jnp.eye(p, dtype=solution.theta.dtype)
     inference = fixed_inference(
@@ -92,6 +101,7 @@ def infer(solution: Solution, data: CrossProducts, reml: bool) -> Estimate:
         criterion=criterion,
         fixed=inference,
         df=satterthwaite_df(eye, inference),
+        factors=lambda_factors(data.search_structures, solution.theta),
     )
 
 
@@ -110,6 +120,51 @@ def estimate(data: CrossProducts, reml: bool = True) -> Estimate:
     solution = newton(
         lambda theta: objective(theta, data, reml),
         jnp.asarray(data.start),
-        noise=float(data.n_obs),
+        noise=data.n_obs,
     )
     return infer(solution, data, reml)
+
+
+def estimate_response(prepared: Prepared, y: Array, reml: bool = True) -> Estimate:
+    """Fit a response, shape (n,), on a prepared design: cross-products and estimate in one pure function."""
+    return estimate(cross_products(prepared, y), reml)
+
+
+def estimate_at(
+    theta: Array, iterations: Array, data: CrossProducts, reml: bool = True
+) -> Estimate:
+    """Inference at a given point, with the status that the point deserves.
+
+    Parameters
+    ----------
+    theta : Array, shape (n_theta,)
+        Search parameters, from whatever minimiser.
+    iterations : Array, scalar
+        What it took; passed on.
+    data : CrossProducts
+    reml : bool
+    """
+    found = objective(theta, data, reml)
+    small = jnp.max(jnp.abs(found.gradient)) <= GRADIENT_TOL
+    values = jnp.linalg.eigvalsh(found.hessian)
+    convex = values[0] > -1e-6 * jnp.max(jnp.abs(values))
+    status = jnp.where(small & convex, Status.CONVERGED, Status.ITERATION_LIMIT)
+    status = jnp.where(jnp.isfinite(found.value), status, Status.NOT_FINITE)
+    solution = Solution(theta, *found, iterations, status.astype(jnp.int32))
+    return infer(solution, data, reml)
+
+
+def coarse_start(data: CrossProducts, reml: bool = True) -> Array:
+    """Search parameters after three Newton steps, in whatever precision the data have.
+
+    Where an evaluation is dominated by products of large matrices, three in 32 bits cost less than two in 64, and the
+    quadratic convergence that follows needs one or two.
+    """
+    found = newton(
+        lambda theta: objective(theta, data, reml)._replace(aux=()),
+        jnp.asarray(data.start),
+        noise=data.n_obs,
+        max_iterations=3,
+    )
+    step = jnp.linalg.solve(found.hessian, found.gradient)
+    return found.theta - jnp.where(jnp.max(jnp.abs(step)) < 0.1, step, 0.0)

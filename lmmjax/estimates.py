@@ -158,7 +158,7 @@ class Estimates:
     def theta_names(self) -> tuple[str, ...]:
         """Their names: ``"Subject.Days.(Intercept)"``."""
         names = []
-        for term, bars in zip(self.design.terms, self.raw.data.structures, strict=True):
+        for term, bars in zip(self.design.terms, self.raw.prepared.structures, strict=True):
             at = 0
             for structure in bars:
                 columns = term.columns[at : at + structure.size]
@@ -198,7 +198,7 @@ class Estimates:
     @property
     def df_model(self) -> int:
         """Number of parameters: coefficients, theta and sigma (under REML too, as in lme4)."""
-        return self.design.p + self.raw.data.n_theta + 1
+        return self.design.p + self.raw.prepared.n_theta + 1
 
     @property
     def df_resid(self) -> int:

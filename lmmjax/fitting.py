@@ -7,24 +7,37 @@ the data.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import jax
 import numpy as np
 
-from lmmjax.estimate import Estimate, estimate
+from lmmjax.compiled import Kernel
+from lmmjax.covariance import Covariance, canonical_factor
+from lmmjax.estimate import (
+    Estimate,
+    coarse_start,
+    estimate,
+    estimate_at,
+    estimate_response,
+    value_and_gradient,
+)
+from lmmjax.likelihood.crossed import Crossed
 from lmmjax.likelihood.crossproducts import (
     CrossProducts,
     Prepared,
     cross_products,
     default_structures,
-    lambda_factors,
     prepare,
 )
 from lmmjax.likelihood.posterior import Posterior, posterior
+from lmmjax.optimize.external import check_optimizer, minimize
 from lmmjax.precision import double_precision
+
+#: Remaining effects of a crossed design from which on a first approach in 32 bits pays.
+LARGE = 256
 
 
 @dataclass(frozen=True)
@@ -34,7 +47,6 @@ class Fitted:
     Attributes
     ----------
     prepared : Prepared
-    data : CrossProducts
     y : ndarray, shape (n,)
     reml : bool
     optimizer : str
@@ -43,26 +55,22 @@ class Fitted:
     """
 
     prepared: Prepared
-    data: CrossProducts
     y: np.ndarray
     reml: bool
     optimizer: str
     estimate: Estimate
 
     @cached_property
-    def standard_factors(self) -> tuple[np.ndarray, ...]:
-        """``T Lambda`` of each term (any square root), in standardised columns."""
-        with double_precision():
-            factors = lambda_factors(
-                self.data.search_structures, jax.numpy.asarray(self.estimate.solution.theta)
-            )
-        return tuple(np.asarray(f) for f in factors)
+    def data(self) -> CrossProducts:
+        """Cross-products of the response, on the host."""
+        return cross_products(self.prepared, self.y)
 
     @cached_property
-    def _bars(self) -> list[tuple[Any, np.ndarray]]:
+    def _bars(self) -> list[tuple[Covariance, np.ndarray]]:
+        """Structure and a square root of the relative covariance, in the data's columns, of each bar."""
         out = []
         for bars, factor, transform in zip(
-            self.data.structures, self.standard_factors, self.data.transforms, strict=True
+            self.prepared.structures, self.estimate.factors, self.prepared.transforms, strict=True
         ):
             root = np.linalg.solve(transform, factor)
             at = 0
@@ -87,13 +95,24 @@ class Fitted:
     @cached_property
     def factors(self) -> tuple[np.ndarray, ...]:
         """``Lambda`` of each term, lower-triangular, shape (k_t, k_t)."""
-        with double_precision():
-            return tuple(np.asarray(f) for f in self.data.factors(jax.numpy.asarray(self.theta)))
+        roots = iter(self._bars)
+        out = []
+        for bars, transform in zip(
+            self.prepared.structures, self.prepared.transforms, strict=True
+        ):
+            factor, at = np.zeros(transform.shape), 0
+            for _ in bars:
+                _, root = next(roots)
+                own = slice(at, at + root.shape[0])
+                factor[own, own] = canonical_factor(root)
+                at += root.shape[0]
+            out.append(factor)
+        return tuple(out)
 
     @cached_property
     def posterior(self) -> Posterior:
         """Conditional distribution of the random effects, in standardised columns."""
-        return posterior(self.prepared, self.data, self.y, list(self.standard_factors))
+        return posterior(self.prepared, self.data, self.y, list(self.estimate.factors))
 
     @cached_property
     def modes(self) -> tuple[np.ndarray, ...]:
@@ -146,7 +165,10 @@ class Fitted:
         return float(self.estimate.fixed.sigma) ** 2 * variances
 
 
-_estimate = jax.jit(estimate, static_argnames="reml")
+_estimate = Kernel(estimate)
+_estimate_response = Kernel(estimate_response)
+_estimate_at = Kernel(estimate_at)
+_coarse_start = Kernel(coarse_start)
 
 
 def prepare_design(design: Any, structures: Sequence[Any] | None = None) -> Prepared:
@@ -174,10 +196,70 @@ def prepare_design(design: Any, structures: Sequence[Any] | None = None) -> Prep
 
 
 def fit_response(
-    prepared: Prepared, y: np.ndarray, *, reml: bool = True, optimizer: str = "newton"
+    prepared: Prepared, y: np.ndarray, *, reml: bool = True, optimizer: Any = "newton"
 ) -> Fitted:
-    """Fit a response, shape (n,), on a prepared design."""
-    data = cross_products(prepared, np.asarray(y, np.float64))
-    with double_precision():
-        result = jax.device_get(_estimate(data, reml=reml))
-    return Fitted(prepared, data, y, reml, optimizer, result)
+    """Fit a response on a prepared design.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    y : ndarray, shape (n,)
+    reml : bool
+    optimizer : str or optax.GradientTransformation
+        ``"newton"`` (exact Hessian), ``"lbfgs"``, ``"scipy:METHOD"``, or any optax transformation.
+
+    Returns
+    -------
+    Fitted
+
+    Raises
+    ------
+    LmmError
+        The optimizer is not known.
+    """
+    check_optimizer(optimizer)
+    y = np.asarray(y, np.float64)
+    data = cross_products(prepared, y)
+    if optimizer == "newton":
+        if _is_large(data):
+            start = _coarse_start(_in_single_precision(data), reml=reml)
+            if np.all(np.isfinite(start)):
+                data = replace(data, start=start.astype(np.float64))
+        result = _estimate(data, reml=reml)
+        name = "newton"
+    else:
+        with double_precision():
+            end = minimize(
+                optimizer, partial(value_and_gradient, reml=reml), data.start, (data,)
+            )
+        result = _estimate_at(np.asarray(end.theta), np.int32(end.iterations), data, reml=reml)
+        name = optimizer if isinstance(optimizer, str) else "optax"
+    return Fitted(prepared, y, reml, name, result)
+
+
+def refit_response(fitted: Fitted, y: np.ndarray) -> Fitted:
+    """Fit another response, shape (n,), on the same design by Newton's method, in one compiled call."""
+    y = np.asarray(y, np.float64)
+    if isinstance(fitted.prepared.template, Crossed):
+        return fit_response(fitted.prepared, y, reml=fitted.reml)
+    result = _estimate_response(_on_device(fitted.prepared), y, reml=fitted.reml)
+    return Fitted(fitted.prepared, y, fitted.reml, "newton", result)
+
+
+def _on_device(prepared: Prepared) -> Prepared:
+    """The design's arrays on the device, sent once."""
+    if "_device" not in prepared.__dict__:
+        with double_precision():
+            prepared.__dict__["_device"] = jax.device_put(prepared)
+    return prepared.__dict__["_device"]
+
+
+def _is_large(data: CrossProducts) -> bool:
+    engine = data.elimination
+    return isinstance(engine, Crossed) and engine.rest_within.shape[0] >= LARGE
+
+
+def _in_single_precision(data: CrossProducts) -> CrossProducts:
+    return jax.tree.map(
+        lambda x: np.asarray(x, np.float32) if np.asarray(x).dtype == np.float64 else x, data
+    )

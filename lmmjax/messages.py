@@ -61,14 +61,14 @@ def singular_bars(raw: Fitted, tol: float = SINGULAR_TOL) -> list[tuple[int, int
     """
     found, at = [], 0
     theta = np.asarray(raw.estimate.solution.theta)
-    for t, bars in enumerate(raw.data.search_structures):
+    for t, bars in enumerate(raw.prepared.search_structures):
         position = 0
         for structure in bars:
             pivots = _pivots(structure, theta[at : at + structure.n_theta])
             size = structure.size
             if pivots is None:
                 own = slice(position, position + size)
-                root = raw.standard_factors[t][own, own]
+                root = raw.estimate.factors[t][own, own]
                 if structure.equivariance == "none":
                     # Searched in the columns' own units: bring them to unit scale here.
                     scale = np.sqrt(np.mean(np.square(raw.prepared.term_rows[t][:, own]), axis=0))
@@ -89,8 +89,8 @@ def singular_message(fit: Estimates, bars: list[tuple[int, int, int]]) -> str:
         term = fit.design.terms[t]
         own = slice(start, start + size)
         root = np.linalg.solve(
-            np.asarray(fit.raw.data.transforms[t])[own, own],
-            fit.raw.standard_factors[t][own, own],
+            np.asarray(fit.raw.prepared.transforms[t])[own, own],
+            fit.raw.estimate.factors[t][own, own],
         )
         # Standard deviations relative to sigma, times the columns' own size, as in the test.
         scale = np.sqrt(np.mean(term.Z[:, own] ** 2, axis=0))

@@ -10,6 +10,7 @@ from lmmjax.covariance import Covariance
 from lmmjax.design import build_design
 from lmmjax.errors import LmmError
 from lmmjax.fitting import fit_response, prepare_design
+from lmmjax.optimize.external import check_optimizer
 from lmmjax.likelihood.crossproducts import default_structures
 from lmmjax.messages import warn_about
 from lmmjax.result import LinearMixedModelResult
@@ -98,6 +99,7 @@ def lmm(
     """
     if method not in ("REML", "ML"):
         raise LmmError(f"method must be 'REML' or 'ML', not {method!r}")
+    check_optimizer(optimizer)
     design = build_design(formula, data, weights, offset, contrasts, na_action, stacklevel=3)
     prepared = prepare_design(design, _structures(design, covariance))
     raw = fit_response(prepared, design.y, reml=method == "REML", optimizer=optimizer)

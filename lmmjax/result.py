@@ -11,7 +11,7 @@ import numpy as np
 
 from lmmjax.errors import DataError, LmmError
 from lmmjax.estimates import Estimates
-from lmmjax.fitting import fit_response
+from lmmjax.fitting import refit_response
 from lmmjax.messages import warn_about
 
 if TYPE_CHECKING:
@@ -340,9 +340,7 @@ class LinearMixedModelResult(Estimates):
             raise DataError(f"the new response is not finite at row {row}: {values[row]}")
         if low == high:
             raise DataError(f"the new response has no variance: every value is {low:g}")
-        raw = fit_response(
-            self.raw.prepared, values, reml=self.raw.reml, optimizer=self.raw.optimizer
-        )
+        raw = refit_response(self.raw, values)
         fit = replace(self, design=replace(design, y=values), raw=raw)
         warn_about(fit, stacklevel=3)
         return fit

@@ -52,7 +52,7 @@ def fixed_inference(
     logdet: Jet,
     fixed: FixedPart,
     *,
-    df: float,
+    df: float | Array,
     reml: bool,
     back: Array,
     beta_ols: Array,

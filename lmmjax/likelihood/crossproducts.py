@@ -36,9 +36,25 @@ from lmmjax.likelihood.start import MomentEquations, moment_equations, moment_st
 Elimination = MomentBlocks | Nested | Crossed
 
 
+class Structured:
+    """What follows from the covariance structures alone."""
+
+    structures: tuple[tuple[Covariance, ...], ...]
+
+    @property
+    def n_theta(self) -> int:
+        """Number of covariance parameters."""
+        return sum(s.n_theta for bars in self.structures for s in bars)
+
+    @property
+    def search_structures(self) -> tuple[tuple[Covariance, ...], ...]:
+        """The structures in the parameters that a minimiser works in."""
+        return tuple(tuple(s.search_form() for s in bars) for bars in self.structures)
+
+
 @register
 @dataclass(frozen=True)
-class CrossProducts:
+class CrossProducts(Structured):
     """Sufficient statistics of one data set for every theta.
 
     Attributes
@@ -55,9 +71,10 @@ class CrossProducts:
     sum_log_weights : Array, scalar
     start : Array, shape (n_theta,)
         Search parameters to start from.
+    n_obs : Array, scalar
+        Number of rows: a leaf, so that fits of different sizes share what is compiled.
     structures : tuple of tuple of Covariance
         Per term, per bar.
-    n_obs : int
     """
 
     elimination: Elimination
@@ -67,23 +84,13 @@ class CrossProducts:
     transforms: tuple[Any, ...]
     sum_log_weights: Any
     start: Any
+    n_obs: Any
     structures: tuple[tuple[Covariance, ...], ...] = static()
-    n_obs: int = static()
 
     @property
     def n_fixed(self) -> int:
         """Number of fixed effects ``p``."""
         return self.fixed_factor.shape[0]
-
-    @property
-    def n_theta(self) -> int:
-        """Number of covariance parameters."""
-        return sum(s.n_theta for bars in self.structures for s in bars)
-
-    @property
-    def search_structures(self) -> tuple[tuple[Covariance, ...], ...]:
-        """The structures in the parameters that a minimiser works in."""
-        return tuple(tuple(s.search_form() for s in bars) for bars in self.structures)
 
     def factors(self, theta: Array) -> tuple[Array, ...]:
         """``Lambda`` of every term, in the columns' own units, from theta (lme4's order)."""
@@ -113,7 +120,7 @@ def lambda_factors(
 
 @register
 @dataclass(frozen=True)
-class Prepared:
+class Prepared(Structured):
     """A design made ready: all that the cross-products need but the response.
 
     Attributes
@@ -226,11 +233,12 @@ def prepare(
         pattern, chosen, count = planning.patterns(plan, rows, root)
         k = root.shape[0]
         if chosen is not None and planning.moments_pay(k, chosen.size, w, rows.own_levels):
-            r = k * (k + 1) // 2
+            # Patterns that no group has, up to a power of two: fits of similar size share what is compiled.
+            size = 1 << (chosen.size - 1).bit_length()
             template = MomentBlocks(
-                root=root[..., chosen],
-                count=count.astype(np.float64),
-                moments=np.zeros((r * chosen.size, w * w)),
+                root=_pad(root[..., chosen], size),
+                count=_pad(count.astype(np.float64), size),
+                moments=np.zeros((k * (k + 1) // 2 * size, w * w)),
                 within=within[..., 0],
                 order=plan.order,
                 rest_levels=plan.rest_levels,
@@ -266,6 +274,12 @@ def prepare(
         structures=tuple(tuple(bars) for bars in structures),
         n_obs=n,
     )
+
+
+def _pad(array: np.ndarray, size: int) -> np.ndarray:
+    """Zeros behind the last axis, up to ``size``."""
+    width = [(0, 0)] * (array.ndim - 1) + [(0, size - array.shape[-1])]
+    return np.pad(array, width)
 
 
 def _moments(c: Any, pattern: Any, n_patterns: int) -> Any:
@@ -334,8 +348,8 @@ def cross_products(prepared: Prepared, y: Any) -> CrossProducts:
         transforms=prepared.transforms,
         sum_log_weights=prepared.sum_log_weights,
         start=_start(prepared, residual, c_y, inner),
+        n_obs=np.asarray(float(prepared.n_obs), residual.dtype),
         structures=prepared.structures,
-        n_obs=prepared.n_obs,
     )
 
 
@@ -356,7 +370,7 @@ def _start(prepared: Prepared, residual: Any, c_y: Any, inner: Any) -> Any:
     variance = xp.maximum((inner @ inner) / within_df, 0.02 / prepared.n_obs)
     return moment_start(
         prepared.equations,
-        [tuple(s.search_form() for s in bars) for bars in prepared.structures],
+        prepared.search_structures,
         prepared.term_rows,
         prepared.term_index,
         prepared.levels,

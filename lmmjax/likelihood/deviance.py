@@ -37,7 +37,7 @@ class Parameters(NamedTuple):
     sigma: Array
 
 
-def residual_df(data: CrossProducts, reml: bool) -> int:
+def residual_df(data: CrossProducts, reml: bool) -> Array:
     """Divisor of the residual variance: n, or n - p under REML."""
     return data.n_obs - data.n_fixed if reml else data.n_obs
 
@@ -59,7 +59,7 @@ def criterion(reduced: Reduced, data: CrossProducts, reml: bool) -> Array:
     _, rss, logdet_fixed = solve_fixed(reduced.gram)
     df = residual_df(data, reml)
     # n log(2 pi r^2 / n) on the scale of y
-    fit = df * (1.0 + LOG_2PI - jnp.log(float(df)) + jnp.log(rss) + 2.0 * jnp.log(data.scale))
+    fit = df * (1.0 + LOG_2PI - jnp.log(df) + jnp.log(rss) + 2.0 * jnp.log(data.scale))
     value = reduced.logdet + fit - data.sum_log_weights
     if reml:
         value = value + logdet_fixed + 2.0 * log_abs_determinant(data.fixed_factor)

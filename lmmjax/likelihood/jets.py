@@ -86,7 +86,7 @@ class FixedPart(NamedTuple):
     second: Array | None
 
 
-def fixed_part(gram: Jet, df: float) -> FixedPart:
+def fixed_part(gram: Jet, df: float | Array) -> FixedPart:
     """Profile out beta and sigma from the cross-products and their derivatives."""
     p = gram.value.shape[0] - 1
     dtype = gram.value.dtype
@@ -120,7 +120,7 @@ def triangular_inverse(matrix: Array) -> tuple[Array, Array]:
     return half, 2.0 * jnp.sum(jnp.log(jnp.diagonal(lower)))
 
 
-def _profiled_gradient(logdet: Jet, fixed: FixedPart, df: float, reml: bool) -> tuple[Array, Array]:
+def _profiled_gradient(logdet: Jet, fixed: FixedPart, df: float | Array, reml: bool) -> tuple[Array, Array]:
     value = logdet.value + df * jnp.log(fixed.rss)
     if reml:
         value = value + fixed.logdet
@@ -134,12 +134,12 @@ def _linear(fixed: FixedPart, reml: bool) -> Array:
     return jnp.asarray(np.append(np.full(p, float(reml)), 1.0), fixed.first.dtype)
 
 
-def profiled_gradient(logdet: Jet, gram: Jet, df: float, reml: bool) -> tuple[Array, Array]:
+def profiled_gradient(logdet: Jet, gram: Jet, df: float | Array, reml: bool) -> tuple[Array, Array]:
     """Criterion and gradient with beta and sigma profiled out, from first derivatives alone."""
     return _profiled_gradient(logdet, fixed_part(gram, df), df, reml)
 
 
-def profiled_objective(logdet: Jet, gram: Jet, df: float, reml: bool) -> Objective:
+def profiled_objective(logdet: Jet, gram: Jet, df: float | Array, reml: bool) -> Objective:
     """Criterion in theta with beta and sigma profiled out, from the jets of the cross-products.
 
     ``aux`` holds ``(logdet, FixedPart)``.
@@ -150,11 +150,12 @@ def profiled_objective(logdet: Jet, gram: Jet, df: float, reml: bool) -> Objecti
     # d2 log|G_XX| = tr G_ij - tr G_i G_j;   df d2 log r^2 = G_ij,yy - 2 G_i,yX G_j,Xy - G_i,yy G_j,yy / df
     weight = np.full((p + 1, p + 1), float(reml))
     weight[p, :] = weight[:, p] = 1.0
-    weight[p, p] = 1.0 / df
+    weight[p, p] = 0.0
     flat = fixed.first.reshape(m, -1)
     hessian = (
         logdet.second
         + fixed.second @ _linear(fixed, reml)
         - (flat * jnp.asarray(weight.reshape(-1), flat.dtype)) @ flat.T
+        - fixed.first[:, None, p, p] * fixed.first[None, :, p, p] / df
     )
     return Objective(value, gradient, hessian, (logdet, fixed))

@@ -65,7 +65,7 @@ def newton_update(
     trial: Objective,
     unpack: Callable[[Array], Objective],
     *,
-    noise: float,
+    noise: float | Array,
     tol: float,
 ) -> NewtonState:
     """One iteration: accept or reject the trial point just evaluated, and propose the next."""
@@ -143,7 +143,7 @@ def newton(
     objective: Callable[[Array], Objective],
     start: Array,
     *,
-    noise: float = 1.0,
+    noise: float | Array = 1.0,
     tol: float = GRADIENT_TOL,
     max_iterations: int = 100,
     radius: float = 1.0,
@@ -155,7 +155,7 @@ def newton(
     objective : callable
         ``theta -> Objective`` (value, gradient, Hessian).
     start : Array, shape (m,)
-    noise : float
+    noise : float or Array
         Size of the terms that the value sums (such as n): differences below its rounding are not trusted.
     tol : float
         Largest gradient component at convergence.

@@ -187,7 +187,7 @@ def varcorr(fit: Estimates) -> VarCorr:
     blocks: list[VarCorrBlock] = []
     seen: dict[str, int] = {}
     for term, factor, bars in zip(
-        fit.design.terms, fit.raw.factors, fit.raw.data.structures, strict=True
+        fit.design.terms, fit.raw.factors, fit.raw.prepared.structures, strict=True
     ):
         # What is zero up to rounding is said to be zero: its correlations would be noise.
         size = np.sqrt(np.mean(term.Z**2, axis=0))

@@ -1,0 +1,173 @@
+"""Compiled functions of the front end, kept in memory and on disk.
+
+Compile time is part of the user's wait: a first fit would spend seconds in XLA. A :class:`Kernel` stores the finished
+executable, so a later process skips tracing, lowering and compiling. Pure functions that users call under their
+own ``jit`` do not pass through here.
+
+Turn the cache on disk off with the environment variable ``LMMJAX_CACHE=0``; move it with ``LMMJAX_CACHE_DIR``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import platform
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lmmjax.precision import double_precision
+
+#: Executables kept on disk; the ones longest unused go first.
+MAX_FILES = 300
+
+
+def cache_directory() -> Path | None:
+    """Folder of the compiled functions, or None where the cache on disk is turned off."""
+    if os.environ.get("LMMJAX_CACHE", "1").lower() in {"0", "off", "false", "no"}:
+        return None
+    if chosen := os.environ.get("LMMJAX_CACHE_DIR"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "lmmjax"
+
+
+def clear_cache() -> int:
+    """Delete all compiled functions on disk; returns how many there were."""
+    folder = cache_directory()
+    files = list(folder.glob("*.exe")) if folder and folder.is_dir() else []
+    for file in files:
+        file.unlink(missing_ok=True)
+    return len(files)
+
+
+@cache
+def _environment() -> str:
+    """Everything but the shapes that an executable depends on."""
+    import jaxlib
+
+    # The code that kernels are traced from.
+    package = Path(__file__).parent
+    source = hashlib.sha256()
+    for part in ("covariance.py", "estimate.py", "likelihood", "optimize", "inference"):
+        place = package / part
+        for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+            source.update(file.read_bytes())
+    device = jax.devices()[0]
+    processor = platform.processor()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor += next((x for x in lines if x.startswith("flags")), "")
+    except OSError:
+        pass
+    parts = (
+        source.hexdigest(),
+        jax.__version__,
+        jaxlib.__version__,
+        device.platform,
+        device.device_kind,
+        platform.machine(),
+        processor,
+        os.environ.get("XLA_FLAGS", ""),
+    )
+    return "|".join(parts)
+
+
+@cache
+def _ready_to_load() -> None:
+    # An executable that calls LAPACK needs its entry points, which JAX looks up when it lowers such a call.
+    jax.jit(jax.lax.linalg.cholesky).lower(jax.ShapeDtypeStruct((1, 1), np.float32))
+
+
+def _pack(tree: Any) -> jax.Array:
+    """All leaves as one vector: one result buffer to hand over instead of twenty."""
+    leaves = [jnp.ravel(leaf).astype(jnp.float64) for leaf in jax.tree.leaves(tree)]
+    return jnp.concatenate(leaves)
+
+
+class _Layout:
+    """How to take a packed vector apart again."""
+
+    def __init__(self, tree: Any) -> None:
+        leaves, self.treedef = jax.tree.flatten(tree)
+        self.shapes = [leaf.shape for leaf in leaves]
+        self.dtypes = [np.dtype(leaf.dtype) for leaf in leaves]
+        self.ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes]).tolist()
+
+    def unpack(self, packed: np.ndarray) -> Any:
+        leaves, at = [], 0
+        for shape, dtype, end in zip(self.shapes, self.dtypes, self.ends, strict=True):
+            leaf = packed[at:end].reshape(shape)
+            leaves.append(leaf if dtype == np.float64 else leaf.astype(dtype))
+            at = end
+        return jax.tree.unflatten(self.treedef, leaves)
+
+
+class Kernel:
+    """A pure function compiled ahead of time, in 64 bits, for each shape of its arguments.
+
+    Parameters
+    ----------
+    function : callable
+        ``(*arrays, **static) -> pytree of floats and small integers``.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.name = function.__name__
+        self._loaded: dict[Any, tuple[Any, _Layout]] = {}
+
+    def __call__(self, *args: Any, **static: Any) -> Any:
+        """Result as NumPy arrays."""
+        leaves, treedef = jax.tree.flatten(args)
+        key = (treedef, tuple(static.items()), tuple((x.shape, x.dtype) for x in leaves))
+        with double_precision():
+            found = self._loaded.get(key)
+            if found is None:
+                found = self._loaded[key] = self._obtain(args, static, str(key))
+            executable, layout = found
+            packed = np.asarray(executable(*args))
+        return layout.unpack(packed)
+
+    def _obtain(self, args: Any, static: dict[str, Any], key: str) -> tuple[Any, _Layout]:
+        from jax.experimental import serialize_executable
+
+        folder = cache_directory()
+        digest = hashlib.sha256((_environment() + key).encode()).hexdigest()[:32]
+        file = folder / f"{self.name}-{digest}.exe" if folder else None
+        if file is not None and file.is_file():
+            try:
+                payload, layout = pickle.loads(file.read_bytes())
+                _ready_to_load()
+                os.utime(file)
+                return serialize_executable.deserialize_and_load(*payload), layout
+            except Exception:
+                # Written by another version, cut short, or not loadable here: compile anew.
+                file.unlink(missing_ok=True)
+        bound = jax.jit(lambda *a: _pack(self.function(*a, **static)))
+        executable = bound.lower(*args).compile()
+        layout = _Layout(jax.eval_shape(lambda *a: self.function(*a, **static), *args))
+        if file is not None:
+            _write(file, pickle.dumps((serialize_executable.serialize(executable), layout)))
+        return executable, layout
+
+
+def _write(file: Path, content: bytes) -> None:
+    """Write all or nothing: several processes may share the folder."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as handle:
+            handle.write(content)
+        os.replace(handle.name, file)
+        old = sorted(file.parent.glob("*.exe"), key=lambda f: f.stat().st_mtime)[:-MAX_FILES]
+        for each in old:
+            each.unlink(missing_ok=True)
+    except OSError:
+        pass  # A folder that cannot be written costs time, not the fit.
