@@ -1,10 +1,11 @@
 """Compiled functions of the front end, kept in memory and on disk.
 
-Compile time is part of the user's wait: a first fit would spend seconds in XLA. A :class:`Kernel` stores the finished
-executable, so a later process skips tracing, lowering and compiling. Pure functions that users call under their
-own ``jit`` do not pass through here.
+Compile time is part of the user's wait: a first fit would spend seconds in XLA. A :class:`Kernel`
+stores the finished executable, so a later process skips tracing, lowering and compiling. Pure
+functions that users call under their own ``jit`` do not pass through here.
 
-Turn the cache on disk off with the environment variable ``LMMJAX_CACHE=0``; move it with ``LMMJAX_CACHE_DIR``.
+Turn the cache on disk off with the environment variable ``LMMJAX_CACHE=0``; move it with
+``LMMJAX_CACHE_DIR``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import pickle
 import platform
 import tempfile
+import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -82,7 +84,8 @@ def _environment() -> str:
 
 @cache
 def _ready_to_load() -> None:
-    # An executable that calls LAPACK needs its entry points, which JAX looks up when it lowers such a call.
+    # An executable that calls LAPACK needs its entry points, which JAX looks up when it lowers
+    # such a call.
     jax.jit(jax.lax.linalg.cholesky).lower(jax.ShapeDtypeStruct((1, 1), np.float32))
 
 
@@ -126,8 +129,7 @@ class Kernel:
 
     def __call__(self, *args: Any, **static: Any) -> Any:
         """Result as NumPy arrays."""
-        leaves, treedef = jax.tree.flatten(args)
-        key = (treedef, tuple(static.items()), tuple((x.shape, x.dtype) for x in leaves))
+        key = self._key(args, static)
         with double_precision():
             found = self._loaded.get(key)
             if found is None:
@@ -135,6 +137,25 @@ class Kernel:
             executable, layout = found
             packed = np.asarray(executable(*args))
         return layout.unpack(packed)
+
+    def prefetch(self, *args: Any, **static: Any) -> threading.Thread:
+        """Compile in the background for arguments of these shapes; join the thread before
+        calling."""
+
+        def obtain() -> None:
+            key = self._key(args, static)
+            with double_precision():
+                if key not in self._loaded:
+                    self._loaded[key] = self._obtain(args, static, str(key))
+
+        thread = threading.Thread(target=obtain)
+        thread.start()
+        return thread
+
+    @staticmethod
+    def _key(args: Any, static: dict[str, Any]) -> Any:
+        leaves, treedef = jax.tree.flatten(args)
+        return treedef, tuple(static.items()), tuple((x.shape, x.dtype) for x in leaves)
 
     def _obtain(self, args: Any, static: dict[str, Any], key: str) -> tuple[Any, _Layout]:
         from jax.experimental import serialize_executable

@@ -1,8 +1,9 @@
 """Covariance structures of random effects: theta <-> relative Cholesky factor.
 
-A random-effects term has coefficients ``b ~ N(0, sigma**2 Lambda Lambda')``. A *structure* says how the
-``k x k`` lower-triangular factor ``Lambda`` is made from its parameters ``theta``. To write your own,
-subclass :class:`Covariance` and give ``n_theta``, ``factor``, ``start`` and ``theta_names``.
+A random-effects term has coefficients ``b ~ N(0, sigma**2 Lambda Lambda')``. A *structure* says
+how the ``k x k`` lower-triangular factor ``Lambda`` is made from its parameters ``theta``. To
+write your own, subclass :class:`Covariance` and give ``n_theta``, ``factor``, ``start`` and
+``theta_names``.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ class Covariance:
     Notes
     -----
     ``equivariance`` says which changes of the term's columns the family absorbs: ``"affine"`` any
-    invertible one, ``"diagonal"`` a rescaling of each column, ``"none"`` neither. The fit uses it to
-    standardise columns (centring, scaling) without changing the model.
+    invertible one, ``"diagonal"`` a rescaling of each column, ``"none"`` neither. The fit uses it
+    to standardise columns (centring, scaling) without changing the model.
     """
 
     size: int
@@ -120,9 +121,10 @@ class Unstructured(Covariance):
 class SymmetricRoot(Unstructured):
     """All variances and correlations free: theta is the triangle of a symmetric square root.
 
-    The family of :class:`Unstructured`, in coordinates for searching. A Cholesky factor with a zero pivot
-    has a valley that curves (its row can be rotated without changing the covariance), along which a
-    Newton method creeps; a symmetric root has none, only the natural boundary at an eigenvalue of zero.
+    The family of :class:`Unstructured`, in coordinates for searching. A Cholesky factor with a
+    zero pivot has a valley that curves (its row can be rotated without changing the covariance),
+    along which a Newton method creeps; a symmetric root has none, only the natural boundary at an
+    eigenvalue of zero.
     """
 
     symmetric: ClassVar[bool] = True
@@ -182,7 +184,8 @@ class CompoundSymmetry(Covariance):
     """One standard deviation, one correlation.
 
     ``theta = (s, z)``: relative covariance ``s**2 ((1 - r) I + r 1 1')`` with
-    ``r = lo + (1 - lo) / (1 + exp(-z))`` and ``lo = -1 / (k - 1)``, so every ``z`` gives a valid matrix.
+    ``r = lo + (1 - lo) / (1 + exp(-z))`` and ``lo = -1 / (k - 1)``, so every ``z`` gives a valid
+    matrix.
     """
 
     @property
@@ -221,7 +224,8 @@ class AR1(Covariance):
         return 2
 
     def factor(self, theta: Array) -> Array:
-        # Closed-form Cholesky of an AR(1) correlation: first column r**i, then sqrt(1 - r**2) r**(i - j).
+        # Closed-form Cholesky of an AR(1) correlation: first column r**i, then sqrt(1 - r**2)
+        # r**(i - j).
         r = jnp.tanh(theta[1])
         lag = np.arange(self.size)[:, None] - np.arange(self.size)[None, :]
         # Powers by products: r ** lag with a float r has no derivative at r = 0.

@@ -44,7 +44,8 @@ class Estimate(NamedTuple):
     df : Array, shape (p,)
         Satterthwaite's, one per coefficient.
     factors : tuple of Array, each (k_t, k_t)
-        ``T Lambda`` of each term (a square root, not necessarily triangular), in standardised columns.
+        ``T Lambda`` of each term (a square root, not necessarily triangular), in standardised
+        columns.
     """
 
     solution: Solution
@@ -75,7 +76,8 @@ def value_and_gradient(theta: Array, data: CrossProducts, reml: bool) -> tuple[A
 
 
 def infer(solution: Solution, data: CrossProducts, reml: bool) -> Estimate:
-    """Standard errors and degrees of freedom at a solution whose ``aux`` came from :func:`objective`."""
+    """Standard errors and degrees of freedom at a solution whose ``aux`` came from
+    :func:`objective`."""
     logdet, fixed = solution.aux
     df = residual_df(data, reml)
     p = data.n_fixed
@@ -126,7 +128,8 @@ def estimate(data: CrossProducts, reml: bool = True) -> Estimate:
 
 
 def estimate_response(prepared: Prepared, y: Array, reml: bool = True) -> Estimate:
-    """Fit a response, shape (n,), on a prepared design: cross-products and estimate in one pure function."""
+    """Fit a response, shape (n,), on a prepared design: cross-products and estimate in one pure
+    function."""
     return estimate(cross_products(prepared, y), reml)
 
 
@@ -157,8 +160,8 @@ def estimate_at(
 def coarse_start(data: CrossProducts, reml: bool = True) -> Array:
     """Search parameters after three Newton steps, in whatever precision the data have.
 
-    Where an evaluation is dominated by products of large matrices, three in 32 bits cost less than two in 64, and the
-    quadratic convergence that follows needs one or two.
+    Where an evaluation is dominated by products of large matrices, three in 32 bits cost less than
+    two in 64, and the quadratic convergence that follows needs one or two.
     """
     found = newton(
         lambda theta: objective(theta, data, reml)._replace(aux=()),

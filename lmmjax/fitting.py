@@ -1,7 +1,7 @@
 """Prepared design + response -> Fitted: runs the estimate on the host's behalf, in 64 bits.
 
-The border between arrays and the front end: below, pure functions of JAX arrays; above, NumPy arrays in the units of
-the data.
+The border between arrays and the front end: below, pure functions of JAX arrays; above, NumPy
+arrays in the units of the data.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ class Fitted:
 
     @cached_property
     def _bars(self) -> list[tuple[Covariance, np.ndarray]]:
-        """Structure and a square root of the relative covariance, in the data's columns, of each bar."""
+        """Structure and a square root of the relative covariance, in the data's columns, of each
+        bar."""
         out = []
         for bars, factor, transform in zip(
             self.prepared.structures, self.estimate.factors, self.prepared.transforms, strict=True
@@ -97,9 +98,7 @@ class Fitted:
         """``Lambda`` of each term, lower-triangular, shape (k_t, k_t)."""
         roots = iter(self._bars)
         out = []
-        for bars, transform in zip(
-            self.prepared.structures, self.prepared.transforms, strict=True
-        ):
+        for bars, transform in zip(self.prepared.structures, self.prepared.transforms, strict=True):
             factor, at = np.zeros(transform.shape), 0
             for _ in bars:
                 _, root = next(roots)
@@ -137,7 +136,8 @@ class Fitted:
         *,
         fixed_uncertain: bool = True,
     ) -> np.ndarray:
-        """Variance of ``x'beta + sum_t z_t'b_t`` from the joint covariance of (b - b_hat, beta_hat).
+        """Variance of ``x'beta + sum_t z_t'b_t`` from the joint covariance of (b - b_hat,
+        beta_hat).
 
         Parameters
         ----------
@@ -222,23 +222,24 @@ def fit_response(
     data = cross_products(prepared, y)
     if optimizer == "newton":
         if _is_large(data):
+            compiling = _estimate.prefetch(data, reml=reml)
             start = _coarse_start(_in_single_precision(data), reml=reml)
+            compiling.join()
             if np.all(np.isfinite(start)):
                 data = replace(data, start=start.astype(np.float64))
         result = _estimate(data, reml=reml)
         name = "newton"
     else:
         with double_precision():
-            end = minimize(
-                optimizer, partial(value_and_gradient, reml=reml), data.start, (data,)
-            )
+            end = minimize(optimizer, partial(value_and_gradient, reml=reml), data.start, (data,))
         result = _estimate_at(np.asarray(end.theta), np.int32(end.iterations), data, reml=reml)
         name = optimizer if isinstance(optimizer, str) else "optax"
     return Fitted(prepared, y, reml, name, result)
 
 
 def refit_response(fitted: Fitted, y: np.ndarray) -> Fitted:
-    """Fit another response, shape (n,), on the same design by Newton's method, in one compiled call."""
+    """Fit another response, shape (n,), on the same design by Newton's method, in one compiled
+    call."""
     y = np.asarray(y, np.float64)
     if isinstance(fitted.prepared.template, Crossed):
         return fit_response(fitted.prepared, y, reml=fitted.reml)

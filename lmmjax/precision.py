@@ -10,8 +10,8 @@ import jax
 def double_precision() -> AbstractContextManager[None]:
     """Context in which JAX computes in 64 bits.
 
-    Criteria, gradients and degrees of freedom need it: lme4's reference values are matched to 1e-10 in 64 bits,
-    and to about 1e-4 in 32 bits.
+    Criteria, gradients and degrees of freedom need it: lme4's reference values are matched to
+    1e-10 in 64 bits, and to about 1e-4 in 32 bits.
 
     Examples
     --------

@@ -1,12 +1,15 @@
-"""Crossed grouping factors: the one with most random effects is eliminated sparsely, the rest densely.
+"""Crossed grouping factors: the one with most random effects is eliminated sparsely, the rest
+densely.
 
-The Schur complement on the remaining effects is linear in the shrinkage matrices of the eliminated levels,
+The Schur complement on the remaining effects is linear in the shrinkage matrices of the eliminated
+levels,
 
     S = W + sum_j c_j' K_j c_j,        K_j = (I + R_j Lambda Lambda' R_j')^-1,
 
-and ``c_j`` touches only the columns that occur together with level ``j``. So every entry of ``S`` is a fixed
-sparse combination of the entries of the ``K_j``: the products ``c_ja c_jb`` are formed once, and an evaluation is
-one scatter-add. (Sorting the products by target first costs more than it saves: measured on InstEval.)
+and ``c_j`` touches only the columns that occur together with level ``j``. So every entry of ``S``
+is a fixed sparse combination of the entries of the ``K_j``: the products ``c_ja c_jb`` are formed
+once, and an evaluation is one scatter-add. (Sorting the products by target first costs more than
+it saves: measured on InstEval.)
 """
 
 from __future__ import annotations
@@ -35,11 +38,11 @@ class Crossed:
     columns : Array, shape (k, r, L)
         ``c_j`` for the columns of X and y.
     product, product_source, product_target : Array, shape (N,)
-        ``S[target] += product * K[source]`` on the lower triangle: sources index the packed ``K`` (pair-major,
-        level-minor), targets the flattened ``(q, q)`` matrix.
+        ``S[target] += product * K[source]`` on the lower triangle: sources index the packed ``K``
+        (pair-major, level-minor), targets the flattened ``(q, q)`` matrix.
     entry, entry_source, entry_target : Array, shape (M,)
-        Non-zero entries of ``c_j`` on the remaining effects: value, position ``a L + j`` in the ``(k, L)`` grid,
-        and column.
+        Non-zero entries of ``c_j`` on the remaining effects: value, position ``a L + j`` in the
+        ``(k, L)`` grid, and column.
     rest_within : Array, shape (q, q)
         Lower triangle of ``W`` among the remaining effects.
     cross_within : Array, shape (q, r)
@@ -72,7 +75,8 @@ class Crossed:
         return flat.reshape(self.rest_within.shape)
 
     def schur_adjoint(self, weight: Array) -> Array:
-        """Derivative of ``<weight, sum_j c_j' K_j c_j>`` in packed ``K``, for symmetric ``weight``."""
+        """Derivative of ``<weight, sum_j c_j' K_j c_j>`` in packed ``K``, for symmetric
+        ``weight``."""
         # Only the lower triangle is stored, so off-diagonal entries count twice.
         doubled = 2.0 * weight - jnp.diag(jnp.diagonal(weight))
         k, levels = self.root.shape[0], self.root.shape[2]
@@ -105,7 +109,8 @@ class Crossed:
         return out.reshape(k, levels, -1)
 
     def assemble(self, packed: Array) -> tuple[Array, Array, Array]:
-        """Gram matrix over ``[rest | X y]`` in three parts: S (q, q), cross (q, r), corner (r, r)."""
+        """Gram matrix over ``[rest | X y]`` in three parts: S (q, q), cross (q, r), corner (r,
+        r)."""
         lower = self.rest_within + self.schur_part(packed)
         cross, corner = self.right_part(packed)
         return symmetric(lower), self.cross_within + cross, self.within + corner

@@ -1,14 +1,15 @@
 """First and second derivatives of a crossed design's elimination, in closed form.
 
-With ``A = I + Lambda'S Lambda``, S the Schur complement of the eliminated factor, one inverse of A gives all of
+With ``A = I + Lambda'S Lambda``, S the Schur complement of the eliminated factor, one inverse of A
+gives all of
 
     d log|A| = tr(A^-1 A_i),    d2 log|A| = tr(A^-1 A_ij) - tr(A^-1 A_i A^-1 A_j),
     d (F'A^-1F) = F_i'X + X'F_i - X'A_iX,    X = A^-1 F,
     d2 (F'A^-1F) = F_ij'X + X'F_ij - X'A_ijX + r_i'A^-1r_j + r_j'A^-1r_i,    r_i = F_i - A_iX.
 
-Parameters of the eliminated factor move S (one scatter and one product of size q each); those of the others move
-Lambda, and two products of size q serve them all. Forward-mode differentiation would repeat the factorisation's work
-for each pair of parameters.
+Parameters of the eliminated factor move S (one scatter and one product of size q each); those of
+the others move Lambda, and two products of size q serve them all. Forward-mode differentiation
+would repeat the factorisation's work for each pair of parameters.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from lmmjax.likelihood.crossed import Crossed, symmetric
 from lmmjax.likelihood.dense import scale_rows, spd_inverse_and_logdet
 from lmmjax.likelihood.jet import Jet, jet
 
-#: Singular values of Lambda above this leave enough digits in ``I - A^-1`` (about eps / WELL_SCALED^2).
+#: Singular values of Lambda above this leave enough digits in ``I - A^-1`` (about eps /
+#: WELL_SCALED^2).
 WELL_SCALED = 1e-2
 
 Structures = tuple[tuple[Covariance, ...], ...]
@@ -102,18 +104,14 @@ def crossed_jet(
     for t, ids in enumerate(rest_ids):
         k = factors[t].shape[0]
         # sum over levels of (S Lambda)_l (A^-1)_l'
-        overlap = jnp.einsum(
-            "laq,lbq->ab", _cube(U[places[t]], k), _cube(A_inv[places[t]], k)
-        )
+        overlap = jnp.einsum("laq,lbq->ab", _cube(U[places[t]], k), _cube(A_inv[places[t]], k))
         overlaps.append(overlap)
         for n, i in enumerate(ids):
             moved = factor_jets[t + 1].first[..., n]
             logdet_first[i] = 2.0 * jnp.sum(moved * overlap)
             F_first[i] = on_term(t, moved, E, True)
             LX_first[i] = on_term(t, moved, X, False)
-            AX_first[i] = on_term(t, moved, Su, True) + scale_rows(
-                factors, levels, S @ LX_first[i]
-            )
+            AX_first[i] = on_term(t, moved, Su, True) + scale_rows(factors, levels, S @ LX_first[i])
     residual = [f - ax for f, ax in zip(F_first, AX_first, strict=True)]
     gram_first = [
         c - f.T @ X - X.T @ f + X.T @ ax
@@ -151,9 +149,7 @@ def crossed_jet(
             )
             E_ij, C_ij = engine.right_part(packed_ij)
             quadratic = u.T @ _schur_times(engine, packed_ij, u)
-            gram_second[i, j] = gram_pair(
-                i, j, C_ij, scale_rows(factors, levels, E_ij), quadratic
-            )
+            gram_second[i, j] = gram_pair(i, j, C_ij, scale_rows(factors, levels, E_ij), quadratic)
         for t, ids in enumerate(rest_ids):
             k = factors[t].shape[0]
             overlap = jnp.einsum(
@@ -238,7 +234,8 @@ def _projected(
 ) -> tuple[Array, Array]:
     """``H = S Lambda A^-1`` and ``N = S - S Lambda A^-1 Lambda'S`` (which is Z'V^-1Z).
 
-    Where no factor is near singular, ``H = Lambda^-T (I - A^-1)`` and ``N = H Lambda^-1`` save two products of size q.
+    Where no factor is near singular, ``H = Lambda^-T (I - A^-1)`` and ``N = H Lambda^-1`` save two
+    products of size q.
     """
 
     def by_products(_: None) -> tuple[Array, Array]:
@@ -264,7 +261,8 @@ def _pair_tensors(
     t: int,
     t2: int,
 ) -> Array:
-    """``T[a, b, c, d]`` with ``sum Lambda_i[a, b] Lambda_j[c, d] T`` half of the pair's part of d2 log|A|."""
+    """``T[a, b, c, d]`` with ``sum Lambda_i[a, b] Lambda_j[c, d] T`` half of the pair's part of d2
+    log|A|."""
     k, k2 = factors[t].shape[0], factors[t2].shape[0]
 
     def block(matrix: Array, rows: slice, cols: slice, a: int, b: int) -> Array:
@@ -272,13 +270,9 @@ def _pair_tensors(
 
     tt, tt2 = places[t], places[t2]
     # <A^-1, Lambda_i' S Lambda_j> - tr(A^-1 B_i A^-1 B_j') = <A^-1, Lambda_i' N Lambda_j>
-    same = jnp.einsum(
-        "lamc,lbmd->abcd", block(N, tt, tt2, k, k2), block(A_inv, tt, tt2, k, k2)
-    )
+    same = jnp.einsum("lamc,lbmd->abcd", block(N, tt, tt2, k, k2), block(A_inv, tt, tt2, k, k2))
     # tr(B_i A^-1 B_j A^-1) = sum (Lambda_i'H)_{t t2} (Lambda_j'H)_{t2 t}
-    swap = jnp.einsum(
-        "lamd,mclb->abcd", block(H, tt, tt2, k, k2), block(H, tt2, tt, k2, k)
-    )
+    swap = jnp.einsum("lamd,mclb->abcd", block(H, tt, tt2, k, k2), block(H, tt2, tt, k2, k))
     return same - swap
 
 

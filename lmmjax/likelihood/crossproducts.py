@@ -1,8 +1,8 @@
 """Design arrays -> CrossProducts: everything the likelihood needs that does not depend on theta.
 
-Two steps. :func:`prepare` looks at the design alone (which factor to eliminate, standardised columns, group
-patterns); :func:`cross_products` adds a response. A new response on the same design repeats only the second,
-which is linear in y and differentiable.
+Two steps. :func:`prepare` looks at the design alone (which factor to eliminate, standardised
+columns, group patterns); :func:`cross_products` adds a response. A new response on the same design
+repeats only the second, which is linear in y and differentiable.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ class CrossProducts(Structured):
     elimination : MomentBlocks or Nested or Crossed
         The cross-products, in the layout of the elimination that suits the grouping structure.
     fixed_factor : Array, shape (p, p)
-        ``R`` of the weighted X: ``beta = beta_ols + scale R^-1 (coefficients on the orthonormal basis)``.
+        ``R`` of the weighted X: ``beta = beta_ols + scale R^-1 (coefficients on the orthonormal
+        basis)``.
     beta_ols : Array, shape (p,)
     scale : Array, scalar
         Length of the least-squares residual.
@@ -233,7 +234,8 @@ def prepare(
         pattern, chosen, count = planning.patterns(plan, rows, root)
         k = root.shape[0]
         if chosen is not None and planning.moments_pay(k, chosen.size, w, rows.own_levels):
-            # Patterns that no group has, up to a power of two: fits of similar size share what is compiled.
+            # Patterns that no group has, up to a power of two: fits of similar size share what is
+            # compiled.
             size = 1 << (chosen.size - 1).bit_length()
             template = MomentBlocks(
                 root=_pad(root[..., chosen], size),
@@ -283,7 +285,8 @@ def _pad(array: np.ndarray, size: int) -> np.ndarray:
 
 
 def _moments(c: Any, pattern: Any, n_patterns: int) -> Any:
-    """Sums over the groups of a pattern of ``c_ja c_jb``, packed as :class:`MomentBlocks` wants them."""
+    """Sums over the groups of a pattern of ``c_ja c_jb``, packed as :class:`MomentBlocks` wants
+    them."""
     xp = namespace(c)
     w = c.shape[1]
     blocks = []
@@ -304,8 +307,8 @@ def _moments(c: Any, pattern: Any, n_patterns: int) -> Any:
 def cross_products(prepared: Prepared, y: Any) -> CrossProducts:
     """Add a response, shape (n,), to a prepared design.
 
-    With NumPy input it runs on the host; with JAX arrays it is pure, differentiable in ``y`` and can be
-    ``vmap``-ed over it.
+    With NumPy input it runs on the host; with JAX arrays it is pure, differentiable in ``y`` and
+    can be ``vmap``-ed over it.
     """
     xp = namespace(y)
     scale, residual, c_y = group_response(prepared, y)
@@ -320,7 +323,9 @@ def cross_products(prepared: Prepared, y: Any) -> CrossProducts:
         tops = 1 if prepared.parent_index is None else template.within.shape[-1]
         dense = group_gram(prepared.dense_rows, inner[:, None], prepared.parent_index, tops)[:, 0]
         if prepared.parent_index is not None:
-            fixed_inner = group_gram(prepared.basis.q, inner[:, None], prepared.parent_index, tops)[:, 0]
+            fixed_inner = group_gram(prepared.basis.q, inner[:, None], prepared.parent_index, tops)[
+                :, 0
+            ]
             corner = segment_sum(inner * inner, prepared.parent_index, tops)[None]
         else:
             fixed_inner, corner = fixed_inner[:, None], corner[None, None]
@@ -331,7 +336,9 @@ def cross_products(prepared: Prepared, y: Any) -> CrossProducts:
             c = xp.concatenate([xp.asarray(prepared.columns), c_y[:, None]], axis=1)
             within = _put_last(template.within, column[:, 0])
             elimination = replace(
-                template, within=within, moments=_moments(c, prepared.pattern, template.count.shape[0])
+                template,
+                within=within,
+                moments=_moments(c, prepared.pattern, template.count.shape[0]),
             )
         else:
             last = template.columns.shape[1] - 1
@@ -354,7 +361,8 @@ def cross_products(prepared: Prepared, y: Any) -> CrossProducts:
 
 
 def group_response(prepared: Prepared, y: Any) -> tuple[ResponseScale, Any, Any]:
-    """Scale and unit residual, shape (n,), of a response, and its part ``c_j`` in each group, shape (k, L)."""
+    """Scale and unit residual, shape (n,), of a response, and its part ``c_j`` in each group,
+    shape (k, L)."""
     xp = namespace(y)
     scale, residual = scale_response(prepared.basis, prepared.root_weights * (y - prepared.offset))
     q, count = prepared.own_rows, prepared.columns.shape[2]
@@ -363,7 +371,8 @@ def group_response(prepared: Prepared, y: Any) -> tuple[ResponseScale, Any, Any]
 
 
 def _start(prepared: Prepared, residual: Any, c_y: Any, inner: Any) -> Any:
-    """Moment start of all terms; the residual variance from what is left within the finest groups."""
+    """Moment start of all terms; the residual variance from what is left within the finest
+    groups."""
     xp = namespace(residual)
     within_df = max(prepared.n_obs - prepared.basis.q.shape[1] - c_y.size, 1)
     # Never far below the total: with few rows per group, what is left within them says little.

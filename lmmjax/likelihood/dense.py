@@ -1,4 +1,5 @@
-"""The last step of every elimination: the random effects that are left, by one dense Cholesky factor."""
+"""The last step of every elimination: the random effects that are left, by one dense Cholesky
+factor."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ class Reduced(NamedTuple):
     Attributes
     ----------
     logdet : Array, scalar
-        ``log|V|`` of ``V = I + Z Lambda Lambda' Z'`` (weights folded into the rows); equals ``log|A|``.
+        ``log|V|`` of ``V = I + Z Lambda Lambda' Z'`` (weights folded into the rows); equals
+        ``log|A|``.
     gram : Array, shape (p + 1, p + 1)
         ``[X y]' V^-1 [X y]``.
     """
@@ -31,9 +33,9 @@ class Reduced(NamedTuple):
 def spd_inverse_and_logdet(matrix: Array) -> tuple[Array, Array]:
     """Inverse and log-determinant of a symmetric positive definite matrix, by halves.
 
-    With ``W = A11^-1 A12`` and ``S = A22 - A21 W``, the inverse's blocks are ``A11^-1 + W S^-1 W'``, ``-W S^-1`` and
-    ``S^-1``. All but the leaves is matrix products of full blocks: about twice as quick as a Cholesky factor and two
-    triangular solves on a CPU, and more so on a GPU.
+    With ``W = A11^-1 A12`` and ``S = A22 - A21 W``, the inverse's blocks are ``A11^-1 + W S^-1
+    W'``, ``-W S^-1`` and ``S^-1``. All but the leaves is matrix products of full blocks: about
+    twice as quick as a Cholesky factor and two triangular solves on a CPU, and more so on a GPU.
     """
     size = matrix.shape[0]
     if size <= LEAF:
@@ -66,10 +68,11 @@ def _spd_inverse_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Arr
 
 @jax.custom_jvp
 def logdet_and_quadratic(matrix: Array, right: Array) -> tuple[Array, Array]:
-    """``log|A|`` and ``F' A^-1 F`` of symmetric positive definite ``A``, shape (q, q), and ``F``, (q, r).
+    """``log|A|`` and ``F' A^-1 F`` of symmetric positive definite ``A``, shape (q, q), and ``F``,
+    (q, r).
 
-    Differentiating the Cholesky factor itself costs two triangular solves and products of size q more
-    than the closed forms ``d log|A| = tr(A^-1 dA)``, ``d(F'A^-1F) = dF'X + X'dF - X' dA X``,
+    Differentiating the Cholesky factor itself costs two triangular solves and products of size q
+    more than the closed forms ``d log|A| = tr(A^-1 dA)``, ``d(F'A^-1F) = dF'X + X'dF - X' dA X``,
     ``X = A^-1 F``, which this rule uses, forward and reverse, first and second order.
     """
     factor = jnp.linalg.cholesky(matrix, symmetrize_input=False)
@@ -98,6 +101,11 @@ def scale_rows(
 
     ``matrix`` has shape ``(q, r)``, its rows term by term, level by level, column by column.
     """
+    if all(factor.shape[0] == 1 for factor in factors):
+        # One product by a vector fuses with what comes before and after it.
+        pairs = zip(factors, levels, strict=True)
+        diagonal = jnp.concatenate([jnp.broadcast_to(f[0, 0], (count,)) for f, count in pairs])
+        return diagonal[:, None] * matrix
     parts, at = [], 0
     for factor, count in zip(factors, levels, strict=True):
         k = factor.shape[0]
@@ -119,7 +127,8 @@ def eliminate_dense(
     cross: Array,
     corner: Array,
 ) -> tuple[Array, Array]:
-    """Integrate out the terms that are left, given the Gram matrix over ``[rest | X y]`` in three parts.
+    """Integrate out the terms that are left, given the Gram matrix over ``[rest | X y]`` in three
+    parts.
 
     Parameters
     ----------

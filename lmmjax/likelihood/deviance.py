@@ -1,8 +1,8 @@
 """The deviance of a linear mixed model, profiled or with every parameter free.
 
-All functions are pure, take their data as arguments, and are clean under ``jit``, ``vmap``, ``grad`` and
-``hessian``; they follow the dtype of their inputs. Notation: Bates, Maechler, Bolker & Walker (2015),
-J. Stat. Softw. 67(1), sections 3.2 to 3.4.
+All functions are pure, take their data as arguments, and are clean under ``jit``, ``vmap``,
+``grad`` and ``hessian``; they follow the dtype of their inputs. Notation: Bates, Maechler, Bolker
+& Walker (2015), J. Stat. Softw. 67(1), sections 3.2 to 3.4.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def residual_df(data: CrossProducts, reml: bool) -> Array:
 
 
 def solve_fixed(gram: Array) -> tuple[Array, Array, Array]:
-    """Fixed effects on the orthonormal basis, ``r**2``, and ``log|X'V^-1X|`` from ``[X y]'V^-1[X y]``."""
+    """Fixed effects on the orthonormal basis, ``r**2``, and ``log|X'V^-1X|`` from ``[X y]'V^-1[X
+    y]``."""
     p = gram.shape[0] - 1
     if p == 0:
         return gram[:0, 0], gram[0, 0], jnp.zeros((), gram.dtype)
@@ -168,7 +169,8 @@ def restricted_loglik(theta: Array, sigma: Array, data: CrossProducts) -> Array:
 
 
 def fixed_effects(theta: Array, data: CrossProducts) -> Array:
-    """Generalised least-squares estimate of beta given theta, shape (p,), in the units of X and y."""
+    """Generalised least-squares estimate of beta given theta, shape (p,), in the units of X and
+    y."""
     beta, _, _ = solve_fixed(data.elimination.reduce(data.standard_factors(theta)).gram)
     return data.beta_ols + data.scale * jnp.linalg.solve(data.fixed_factor, beta)
 

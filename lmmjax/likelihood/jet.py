@@ -21,15 +21,13 @@ class Jet(NamedTuple):
 def jet(function: Callable[[Array], Any], theta: Array) -> Jet:
     """Value, Jacobian and Hessian of a pytree-valued function, forward over forward.
 
-    For the few parameters of a covariance structure this makes a smaller graph, and so compiles and runs
-    quicker, than reverse mode.
+    For the few parameters of a covariance structure this makes a smaller graph, and so compiles
+    and runs quicker, than reverse mode.
     """
     basis = jnp.eye(theta.shape[0], dtype=theta.dtype)
 
     def with_jacobian(t: Array) -> tuple[Any, Any]:
-        return jax.vmap(
-            lambda e: jax.jvp(function, (t,), (e,)), out_axes=(None, -1)
-        )(basis)
+        return jax.vmap(lambda e: jax.jvp(function, (t,), (e,)), out_axes=(None, -1))(basis)
 
     (value, first), (_, second) = jax.vmap(
         lambda e: jax.jvp(with_jacobian, (theta,), (e,)), out_axes=((None, None), (-1, -1))

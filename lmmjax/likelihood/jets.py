@@ -1,8 +1,10 @@
-"""Values with exact first and second derivatives in theta, and what follows from them in closed form.
+"""Values with exact first and second derivatives in theta, and what follows from them in closed
+form.
 
-Everything after the elimination (criterion, its gradient and Hessian, standard errors, degrees of freedom)
-is a function of ``(log|V|, [X y]'V^-1[X y])`` and of their derivatives. So these are taken once, by forward-mode
-automatic differentiation of the elimination, and the rest is a few products of p x p matrices.
+Everything after the elimination (criterion, its gradient and Hessian, standard errors, degrees of
+freedom) is a function of ``(log|V|, [X y]'V^-1[X y])`` and of their derivatives. So these are
+taken once, by forward-mode automatic differentiation of the elimination, and the rest is a few
+products of p x p matrices.
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ def standardized_reduce(theta: Array, data: CrossProducts) -> Reduced:
 
 
 def reduced_jet(theta: Array, data: CrossProducts) -> tuple[Jet, Jet]:
-    """Derivatives of :class:`Reduced` in the search parameters: those of log|V|, and of the Gram matrix."""
+    """Derivatives of :class:`Reduced` in the search parameters: those of log|V|, and of the Gram
+    matrix."""
     if isinstance(data.elimination, Crossed):
         return crossed_jet(data.elimination, data.search_structures, theta)
     whole = jet(lambda t: standardized_reduce(t, data), theta)
@@ -120,7 +123,9 @@ def triangular_inverse(matrix: Array) -> tuple[Array, Array]:
     return half, 2.0 * jnp.sum(jnp.log(jnp.diagonal(lower)))
 
 
-def _profiled_gradient(logdet: Jet, fixed: FixedPart, df: float | Array, reml: bool) -> tuple[Array, Array]:
+def _profiled_gradient(
+    logdet: Jet, fixed: FixedPart, df: float | Array, reml: bool
+) -> tuple[Array, Array]:
     value = logdet.value + df * jnp.log(fixed.rss)
     if reml:
         value = value + fixed.logdet
@@ -147,7 +152,8 @@ def profiled_objective(logdet: Jet, gram: Jet, df: float | Array, reml: bool) ->
     fixed = fixed_part(gram, df)
     value, gradient = _profiled_gradient(logdet, fixed, df, reml)
     p, m = fixed.beta.shape[0], logdet.first.shape[0]
-    # d2 log|G_XX| = tr G_ij - tr G_i G_j;   df d2 log r^2 = G_ij,yy - 2 G_i,yX G_j,Xy - G_i,yy G_j,yy / df
+    # d2 log|G_XX| = tr G_ij - tr G_i G_j;   df d2 log r^2 = G_ij,yy - 2 G_i,yX G_j,Xy - G_i,yy
+    # G_j,yy / df
     weight = np.full((p + 1, p + 1), float(reml))
     weight[p, :] = weight[:, p] = 1.0
     weight[p, p] = 0.0

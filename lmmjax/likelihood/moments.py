@@ -2,9 +2,11 @@
 
 With ``R_d'R_d = Z_j'W Z_j`` for the groups ``j`` of pattern ``d`` and ``c_j = R^-T Z_j'W [.]``,
 
-    gram = W + sum_j c_j' K_d c_j = W + sum_d <K_d, sum_j c_j (x) c_j>,    K_d = (I + R_d Lambda Lambda' R_d')^-1,
+    gram = W + sum_j c_j' K_d c_j = W + sum_d <K_d, sum_j c_j (x) c_j>,    K_d = (I + R_d Lambda
+    Lambda' R_d')^-1,
 
-where ``W`` is the Gram matrix within groups. The data enter through second moments of ``c_j`` per pattern:
+where ``W`` is the Gram matrix within groups. The data enter through second moments of ``c_j`` per
+pattern:
 in a balanced design there is one pattern, and the cost no longer depends on the number of groups.
 """
 
@@ -27,7 +29,8 @@ def pair_indices(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def symmetric_positions(size: int) -> np.ndarray:
-    """Where each entry of a symmetric matrix stands in its packed upper triangle, shape (size, size)."""
+    """Where each entry of a symmetric matrix stands in its packed upper triangle, shape (size,
+    size)."""
     row, col = pair_indices(size)
     position = np.zeros((size, size), np.int32)
     position[row, col] = position[col, row] = np.arange(row.size)

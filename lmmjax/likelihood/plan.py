@@ -13,7 +13,8 @@ from lmmjax.likelihood.segments import segment_sum
 
 #: Terms beside the chain with at most this many effects in all are kept as dense columns.
 DENSE_REST = 64
-#: Second moments are kept while they are no larger than this (doubles), or than what they summarise.
+#: Second moments are kept while they are no larger than this (doubles), or than what they
+#: summarise.
 MOMENT_CELLS = 200_000
 
 
@@ -64,10 +65,9 @@ def parent_of(fine: np.ndarray, coarse: np.ndarray, levels: int) -> np.ndarray |
     return parent if np.array_equal(parent[fine], coarse) else None
 
 
-def choose(
-    indices: list[np.ndarray], levels: list[int], sizes: list[int], n_fixed: int
-) -> Plan:
-    """Eliminate the factor with most effects, and its ancestors if the rest is small; else sparsely."""
+def choose(indices: list[np.ndarray], levels: list[int], sizes: list[int], n_fixed: int) -> Plan:
+    """Eliminate the factor with most effects, and its ancestors if the rest is small; else
+    sparsely."""
     effects = [k * count for k, count in zip(sizes, levels, strict=True)]
     by_size = sorted(range(len(levels)), key=lambda t: -effects[t])
     chain = [by_size[0]]
@@ -119,13 +119,15 @@ def gather(
 def patterns(plan: Plan, rows: Rows, root: np.ndarray) -> tuple[Any, Any, Any]:
     """Distinct ``R_j``: pattern of each group, a representative of each, how many groups have it.
 
-    Only for a single factor. Groups whose rows hold the same numbers in the same order get bitwise equal
-    ``R_j``, since sums run in row order; equality is exact, so nothing is approximated.
+    Only for a single factor. Groups whose rows hold the same numbers in the same order get bitwise
+    equal ``R_j``, since sums run in row order; equality is exact, so nothing is approximated.
     """
     if len(plan.chain) > 1:
         return None, None, None
     k = root.shape[0]
-    upper = np.ascontiguousarray(np.stack([root[a, b] for a, b in zip(*pair_indices(k), strict=True)], 1))
+    upper = np.ascontiguousarray(
+        np.stack([root[a, b] for a, b in zip(*pair_indices(k), strict=True)], 1)
+    )
     if upper.shape[1] == 1:
         keys = upper[:, 0]
     else:
@@ -147,23 +149,33 @@ def crossed_template(
 ) -> Crossed:
     """Sparse cross-products of a crossed design (the response's column still empty)."""
     k, levels, index = root.shape[0], rows.own_levels, rows.own_index
-    starts = np.cumsum([0] + [z.shape[1] * m for z, m in zip(rows.sparse, plan.rest_levels, strict=True)])
+    starts = np.cumsum(
+        [0] + [z.shape[1] * m for z, m in zip(rows.sparse, plan.rest_levels, strict=True)]
+    )
     q = int(starts[-1])
     level_parts, column_parts, value_parts = [], [], []
-    for z, idx, count, start in zip(rows.sparse, rows.sparse_index, plan.rest_levels, starts, strict=False):
+    for z, idx, count, start in zip(
+        rows.sparse, rows.sparse_index, plan.rest_levels, starts, strict=False
+    ):
         cell, where = np.unique(index.astype(np.int64) * count + idx, return_inverse=True)
         where = where.reshape(-1)
         for b in range(z.shape[1]):
             level_parts.append(cell // count)
             column_parts.append(start + (cell % count) * z.shape[1] + b)
             value_parts.append(
-                np.stack([segment_sum(own_rows[:, a] * z[:, b], where, cell.size) for a in range(k)])
+                np.stack(
+                    [segment_sum(own_rows[:, a] * z[:, b], where, cell.size) for a in range(k)]
+                )
             )
     level = np.concatenate(level_parts)
     column = np.concatenate(column_parts)
     value = np.concatenate(value_parts, axis=1)
     order = np.lexsort((column, level))
-    level, column, value = level[order].astype(np.int32), column[order].astype(np.int32), value[:, order]
+    level, column, value = (
+        level[order].astype(np.int32),
+        column[order].astype(np.int32),
+        value[:, order],
+    )
 
     # All pairs (a, b <= a) of columns that touch the same level.
     per_level = np.bincount(level, minlength=levels)
@@ -172,8 +184,10 @@ def crossed_template(
     left = np.repeat(np.arange(level.size, dtype=np.int32), width)
     offset = (np.cumsum(width, dtype=np.int64) - width - start_of[level]).astype(np.int32)
     right = np.arange(left.size, dtype=np.int32) - np.repeat(offset, width)
-    target = column[left] * np.int32(q) + column[right] if q * q < 2**31 else (
-        column[left].astype(np.int64) * q + column[right]
+    target = (
+        column[left] * np.int32(q) + column[right]
+        if q * q < 2**31
+        else (column[left].astype(np.int64) * q + column[right])
     )
     products, sources = [], []
     for pair, (a, b) in enumerate(zip(*pair_indices(k), strict=True)):
@@ -187,7 +201,9 @@ def crossed_template(
     target = np.tile(target, len(products)) if len(products) > 1 else target
 
     # W = Z'Z - sum c'c (the products at K = I)
-    diagonal_pairs = [pair for pair, (a, b) in enumerate(zip(*pair_indices(k), strict=True)) if a == b]
+    diagonal_pairs = [
+        pair for pair, (a, b) in enumerate(zip(*pair_indices(k), strict=True)) if a == b
+    ]
     explained = sum(np.bincount(target[: left.size], products[i], q * q) for i in diagonal_pairs)
     rest_within = _rest_gram(rows, plan.rest_levels, starts, q) - np.reshape(explained, (q, q))
     cross = np.zeros((q, fixed.shape[1] + 1))

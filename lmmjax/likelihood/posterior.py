@@ -1,12 +1,14 @@
-"""The conditional distribution of the random effects given the data: modes, variances, linear functionals.
+"""The conditional distribution of the random effects given the data: modes, variances, linear
+functionals.
 
-Block by block along the same elimination as the likelihood. Given the coefficients of the columns on its right
-(ancestors, rest, X, y), a level's effects are normal with
+Block by block along the same elimination as the likelihood. Given the coefficients of the columns
+on its right (ancestors, rest, X, y), a level's effects are normal with
 
     mean  H (y-coefficient, minus the others),   H = M Z_j'W[.],   covariance  sigma^2 M,
     M = Lambda (Lambda' Z_j'W Z_j Lambda + I)^-1 Lambda',
 
-so means go down from the top, and a linear functional's variance is collected on the way up. Runs on the host.
+so means go down from the top, and a linear functional's variance is collected on the way up. Runs
+on the host.
 All in standardised columns; :mod:`lmmjax.result` maps to the data's units.
 """
 
@@ -21,7 +23,8 @@ from lmmjax.likelihood.crossproducts import CrossProducts, Prepared, group_respo
 from lmmjax.likelihood.moments import MomentBlocks
 from lmmjax.likelihood.nested import Nested
 
-#: Levels of one factor, shape (m,), and coefficients on its effects and its ancestors', (m, k + ...).
+#: Levels of one factor, shape (m,), and coefficients on its effects and its ancestors', (m, k +
+#: ...).
 Line = tuple[np.ndarray, np.ndarray]
 
 #: Rows of a dense intermediate handled at once (doubles).
@@ -29,7 +32,8 @@ CHUNK = 20_000_000
 
 
 def _covariance(factor: np.ndarray, precision: np.ndarray) -> np.ndarray:
-    """``Lambda (Lambda' S Lambda + I)^-1 Lambda'`` for ``S`` of shape (..., k, k): positive terms only."""
+    """``Lambda (Lambda' S Lambda + I)^-1 Lambda'`` for ``S`` of shape (..., k, k): positive terms
+    only."""
     inner = np.eye(factor.shape[1]) + factor.T @ precision @ factor
     half = np.linalg.solve(np.linalg.cholesky(inner), np.broadcast_to(factor.T, inner.shape))
     return np.swapaxes(half, -1, -2) @ half
@@ -58,7 +62,8 @@ class Stage:
 
 @dataclass(frozen=True)
 class SparseGain:
-    """``H = M R' c`` of a crossed design's eliminated factor, ``c`` sparse on the remaining effects."""
+    """``H = M R' c`` of a crossed design's eliminated factor, ``c`` sparse on the remaining
+    effects."""
 
     half: np.ndarray  # (L, k, k): M R'
     entry: np.ndarray
@@ -148,11 +153,13 @@ class Posterior:
         rows : list of ndarray, each (m, k_t)
             In the model's order.
         levels : list of ndarray of int, each (m,)
-            Level of each row in each term; -1 for a level not in the data, whose effects keep their prior.
+            Level of each row in each term; -1 for a level not in the data, whose effects keep
+            their prior.
         fixed : ndarray, shape (m, p)
             Rows on the orthonormal basis.
         fixed_uncertain : bool
-            Whether beta's own uncertainty counts (prediction) or not (lme4's conditional variances).
+            Whether beta's own uncertainty counts (prediction) or not (lme4's conditional
+            variances).
 
         Returns
         -------
@@ -170,7 +177,11 @@ class Posterior:
         return out
 
     def _variances(
-        self, rows: list[np.ndarray], levels: list[np.ndarray], fixed: np.ndarray, fixed_uncertain: bool
+        self,
+        rows: list[np.ndarray],
+        levels: list[np.ndarray],
+        fixed: np.ndarray,
+        fixed_uncertain: bool,
     ) -> np.ndarray:
         m, p = fixed.shape
         total = np.zeros(m)
@@ -226,7 +237,8 @@ class Posterior:
         return right
 
     def conditional_covariances(self, term: int) -> np.ndarray:
-        """Covariance of each level's effects given the data and beta, shape (L, k, k), over sigma**2."""
+        """Covariance of each level's effects given the data and beta, shape (L, k, k), over
+        sigma**2."""
         sizes = [prior.shape[0] for prior in self.prior]
         counts = [modes.shape[0] for modes in self.modes]
         k, count, p = sizes[term], counts[term], self.fixed_cov.shape[0]
@@ -271,8 +283,8 @@ class Posterior:
 def _joined(lines: list[Line]) -> list[Line]:
     """One line where the level is the same: as a rule all terms of a row share their ancestors.
 
-    Where they do not (a known level under another parent than it has in the data), each effect pulls
-    its own ancestors along.
+    Where they do not (a known level under another parent than it has in the data), each effect
+    pulls its own ancestors along.
     """
     out: list[Line] = []
     for level, coefficients in lines:
@@ -359,7 +371,9 @@ def posterior(
             mode = stage.gain[:, :, skip:] @ known
             if skip:
                 assert ancestors is not None and stage.parent is not None
-                mode = mode - np.einsum("lab,lb->la", stage.gain[:, :, :skip], ancestors[stage.parent])
+                mode = mode - np.einsum(
+                    "lab,lb->la", stage.gain[:, :, :skip], ancestors[stage.parent]
+                )
         modes[stage.term] = mode
         if ancestors is None or stage.parent is None:
             ancestors = mode
@@ -394,7 +408,9 @@ def _chain(
         parents: tuple[np.ndarray | None, ...] = (None,)
         levels = (root.shape[-1],)
     else:
-        root, columns, within = (np.asarray(x) for x in (engine.root, engine.columns, engine.within))
+        root, columns, within = (
+            np.asarray(x) for x in (engine.root, engine.columns, engine.within)
+        )
         parents, levels = engine.parents, engine.levels
     root, columns, within = (np.moveaxis(x, -1, 0) for x in (root, columns, within))
     root_t = np.swapaxes(root, 1, 2)
@@ -430,7 +446,9 @@ def _crossed_gram(engine: Crossed, factor: np.ndarray) -> np.ndarray:
     row, col = np.triu_indices(k)
     packed = np.concatenate([kept[:, a, b] for a, b in zip(row, col, strict=True)])
     q = engine.cross_within.shape[0]
-    added = np.bincount(engine.product_target, engine.product * packed[engine.product_source], q * q)
+    added = np.bincount(
+        engine.product_target, engine.product * packed[engine.product_source], q * q
+    )
     lower = np.asarray(engine.rest_within) + added.reshape(q, q)
     columns = np.asarray(engine.columns)
     shrunk = np.einsum("lab,brl->arl", kept, columns)

@@ -1,4 +1,5 @@
-"""Frozen dataclasses as JAX pytrees: arrays are leaves, everything marked ``static`` is metadata."""
+"""Frozen dataclasses as JAX pytrees: arrays are leaves, everything marked ``static`` is
+metadata."""
 
 from __future__ import annotations
 

@@ -49,7 +49,8 @@ def orthonormal_rows(
     count : int
         Number of groups.
     tol : float
-        A column whose remainder is below ``tol`` times its norm in the group counts as dependent there:
+        A column whose remainder is below ``tol`` times its norm in the group counts as dependent
+        there:
         its row of ``R`` and its column of ``Q`` are zero.
 
     Returns

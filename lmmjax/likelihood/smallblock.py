@@ -1,8 +1,8 @@
 """Linear algebra of many small matrices, batch axis last.
 
 XLA's batched CPU Cholesky calls LAPACK once per matrix. For the small blocks of mixed models it is
-several times quicker to write the recurrences out over the matrix indices, each step one elementwise
-operation over the whole batch, which XLA fuses (and which vectorises on every device).
+several times quicker to write the recurrences out over the matrix indices, each step one
+elementwise operation over the whole batch, which XLA fuses (and which vectorises on every device).
 All arrays have shape ``(k, k, ...)`` or ``(k, w, ...)``: matrix axes first, batch axes last.
 """
 
@@ -142,9 +142,10 @@ def inverse_factor(matrix: Array) -> tuple[Array, Array]:
 def shrinkage(root: Array, factor: Array) -> tuple[Array, Array]:
     """``L^-1`` and ``log|A|`` of ``A = I + R Lambda Lambda' R' = L L'``.
 
-    ``root`` is ``R``, shape ``(k, k, B)``, with ``R'R = Z'WZ`` of a group; ``factor`` is ``Lambda``.
-    ``A^-1 = L^-T L^-1`` is what is left of the group's own signal: 1 without random effects, 0 when they
-    are free. Positive terms only, so nothing cancels, whatever the size of Lambda.
+    ``root`` is ``R``, shape ``(k, k, B)``, with ``R'R = Z'WZ`` of a group; ``factor`` is
+    ``Lambda``.
+    ``A^-1 = L^-T L^-1`` is what is left of the group's own signal: 1 without random effects, 0
+    when they are free. Positive terms only, so nothing cancels, whatever the size of Lambda.
     """
     k = root.shape[0]
     if k <= UNROLL:
@@ -155,7 +156,8 @@ def shrinkage(root: Array, factor: Array) -> tuple[Array, Array]:
 
 
 def kept_share(root: Array, factor: Array) -> tuple[Array, Array]:
-    """Upper triangle of ``A^-1``, shape ``(k (k + 1) / 2, B)``, and ``log|A|``; see :func:`shrinkage`.
+    """Upper triangle of ``A^-1``, shape ``(k (k + 1) / 2, B)``, and ``log|A|``; see
+    :func:`shrinkage`.
 
     Kept apart from it because entries that are never stacked in between fuse into one kernel.
     """

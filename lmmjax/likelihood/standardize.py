@@ -1,8 +1,8 @@
 """Centre and scale before squaring: columns on a common scale, and the way back.
 
-The fit must not depend on the units or the origin of any column. X is replaced by an orthonormal basis, y by
-its scaled least-squares residual, and each term's columns by ``Z_s = Z T^-1`` with ``T`` as general as the
-term's covariance structure absorbs.
+The fit must not depend on the units or the origin of any column. X is replaced by an orthonormal
+basis, y by its scaled least-squares residual, and each term's columns by ``Z_s = Z T^-1`` with
+``T`` as general as the term's covariance structure absorbs.
 """
 
 from __future__ import annotations

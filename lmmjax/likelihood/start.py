@@ -1,14 +1,15 @@
 """Where to start: a moment estimate of all covariances, by one linear solve.
 
-With ``r = (I - P) y`` the least-squares residual, ``t_j = Z_tj'r`` the sums of level j of term t and
-``C_jl = Z_tj'(I - P) Z_ul``,
+With ``r = (I - P) y`` the least-squares residual, ``t_j = Z_tj'r`` the sums of level j of term t
+and ``C_jl = Z_tj'(I - P) Z_ul``,
 
     E sum_j w_j t_j t_j' = sigma^2 sum_j w_j C_jj + sum_u sum_jl w_j C_jl (sigma^2 Sigma_u) C_jl'
 
-are linear equations for sigma^2 Sigma_t; the residual variance comes from what is left within the finest groups or,
-with several terms, from the total sum of squares as one more equation. Weights ``w_j = 1 / (c + n_j)^2`` lie between
-those of MINQUE(0) (Rao 1972), right for small variances, and unweighted means, right for large ones. Good to a few
-per cent, the start saves half of the iterations.
+are linear equations for sigma^2 Sigma_t; the residual variance comes from what is left within the
+finest groups or, with several terms, from the total sum of squares as one more equation. Weights
+``w_j = 1 / (c + n_j)^2`` lie between those of MINQUE(0) (Rao 1972), right for small variances, and
+unweighted means, right for large ones. Good to a few per cent, the start saves half of the
+iterations.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ PROJECTION_COST = 100_000_000
 @register
 @dataclass(frozen=True)
 class MomentEquations:
-    """``vec(sum_j w_j t_j t_j') = system @ vec(sigma^2 Sigma) + sigma^2 total``, stacked over terms.
+    """``vec(sum_j w_j t_j t_j') = system @ vec(sigma^2 Sigma) + sigma^2 total``, stacked over
+    terms.
 
     Attributes
     ----------

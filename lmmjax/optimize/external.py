@@ -49,7 +49,8 @@ def minimize(
     Parameters
     ----------
     optimizer : str or optax.GradientTransformation
-        ``"lbfgs"`` (optax's, with its line search), ``"scipy:METHOD"``, or any optax transformation.
+        ``"lbfgs"`` (optax's, with its line search), ``"scipy:METHOD"``, or any optax
+        transformation.
     function : callable
         Pure, in JAX.
     start : ndarray, shape (m,)

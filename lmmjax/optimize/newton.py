@@ -1,8 +1,9 @@
 """Newton's method in a trust region, with the exact small Hessian.
 
-The search is unconstrained. A variance at zero is no constraint in theta: the criterion is an even function of a
-column of Lambda, so at ``theta_ii = 0`` the gradient vanishes by symmetry, and the curvature tells a minimum (the
-variance belongs at its boundary) from a saddle (it does not, and the step leaves along the negative eigenvector).
+The search is unconstrained. A variance at zero is no constraint in theta: the criterion is an even
+function of a column of Lambda, so at ``theta_ii = 0`` the gradient vanishes by symmetry, and the
+curvature tells a minimum (the variance belongs at its boundary) from a saddle (it does not, and
+the step leaves along the negative eigenvector).
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ class NewtonState(NamedTuple):
 def propose(objective: Objective, radius: Array) -> tuple[Array, Array, Array]:
     """Step within the trust radius, its predicted decrease, and the least eigenvalue (relative).
 
-    Eigenvalues enter by their absolute values, so the step goes downhill from a saddle too; a direction of
-    negative curvature is followed to the edge of the region even where the gradient vanishes.
+    Eigenvalues enter by their absolute values, so the step goes downhill from a saddle too; a
+    direction of negative curvature is followed to the edge of the region even where the gradient
+    vanishes.
     """
     size = objective.gradient.shape[0]
     if size == 1:
@@ -51,9 +53,7 @@ def propose(objective: Objective, radius: Array) -> tuple[Array, Array, Array]:
     negative = values < -jnp.sqrt(eps) * largest
     newton_step = -along / jnp.maximum(jnp.abs(values), floor)
     downhill = jnp.where(along > 0, -1.0, 1.0)
-    step = jnp.where(
-        negative & (jnp.abs(newton_step) < radius), downhill * radius, newton_step
-    )
+    step = jnp.where(negative & (jnp.abs(newton_step) < radius), downhill * radius, newton_step)
     length = jnp.sqrt(step @ step)
     step = step * jnp.minimum(1.0, radius / jnp.maximum(length, jnp.finfo(radius.dtype).tiny))
     predicted = -(along @ step + 0.5 * (values * step) @ step)
@@ -74,9 +74,7 @@ def newton_update(
     slack = 8.0 * eps * (jnp.abs(trial.value) + noise)
     finite = jnp.isfinite(trial.value) & jnp.all(jnp.isfinite(trial.hessian))
     decrease = best.value - trial.value
-    trial_gradient, best_gradient = (
-        jnp.max(jnp.abs(o.gradient)) for o in (trial, best)
-    )
+    trial_gradient, best_gradient = (jnp.max(jnp.abs(o.gradient)) for o in (trial, best))
     # Below the rounding of the value only the gradient can tell progress.
     polishing = state.predicted < slack
     better = jnp.where(
@@ -91,7 +89,9 @@ def newton_update(
         jnp.where(
             (ratio < 0.25) & ~polishing,
             0.5 * length,
-            jnp.where((ratio > 0.75) & (length > 0.9 * state.radius), 3.0 * state.radius, state.radius),
+            jnp.where(
+                (ratio > 0.75) & (length > 0.9 * state.radius), 3.0 * state.radius, state.radius
+            ),
         ),
         0.25 * jnp.minimum(length, state.radius),
     )
@@ -102,8 +102,7 @@ def newton_update(
     step, predicted, lowest = propose(current, radius)
     gradient = jnp.max(jnp.abs(current.gradient))
     flat = lowest > -jnp.sqrt(eps)
-    # A step that still helps is taken; at the rounding floor, what is there is the answer.
-    done = flat & ((gradient <= 0.1 * tol) | ((gradient <= tol) & ~accept))
+    done = flat & (gradient <= tol)
     stuck = ~accept & (polishing | (length < 1e-12 * (1.0 + jnp.max(jnp.abs(theta)))))
     status = jnp.where(
         done,
@@ -126,7 +125,8 @@ def newton_update(
 
 
 def initial_state(start: Array, radius: float) -> NewtonState:
-    """State before the first evaluation: nothing found, the start on trial (objective without ``aux``)."""
+    """State before the first evaluation: nothing found, the start on trial (objective without
+    ``aux``)."""
     m, dtype = start.shape[0], start.dtype
     return NewtonState(
         theta=start,
@@ -156,7 +156,8 @@ def newton(
         ``theta -> Objective`` (value, gradient, Hessian).
     start : Array, shape (m,)
     noise : float or Array
-        Size of the terms that the value sums (such as n): differences below its rounding are not trusted.
+        Size of the terms that the value sums (such as n): differences below its rounding are not
+        trusted.
     tol : float
         Largest gradient component at convergence.
     max_iterations : int
@@ -174,7 +175,8 @@ def newton(
     """
     dtype = start.dtype
     shape = jax.eval_shape(objective, start)
-    # The state holds the best point's objective as one vector: one select an iteration, not one a leaf.
+    # The state holds the best point's objective as one vector: one select an iteration, not one a
+    # leaf.
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape)
     _, unpack = ravel_pytree(zeros)
     nothing, _ = ravel_pytree(zeros._replace(value=jnp.full((), jnp.inf, dtype)))
