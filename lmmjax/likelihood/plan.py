@@ -7,12 +7,15 @@ from typing import Any, Literal
 
 import numpy as np
 
+from lmmjax.errors import LmmError
 from lmmjax.likelihood.crossed import Crossed
 from lmmjax.likelihood.moments import pair_indices
 from lmmjax.likelihood.segments import segment_sum
 
 #: Terms beside the chain with at most this many effects in all are kept as dense columns.
 DENSE_REST = 64
+#: Largest dense matrix of a crossed design (effects on a side).
+DENSE_LIMIT = 30_000
 #: Second moments are kept while they are no larger than this (doubles), or than what they
 #: summarise.
 MOMENT_CELLS = 200_000
@@ -78,6 +81,14 @@ def choose(indices: list[np.ndarray], levels: list[int], sizes: list[int], n_fix
     n_rest = sum(effects[t] for t in rest)
     if n_rest > DENSE_REST or n_rest * indices[0].size > 50_000_000:
         chain, rest = chain[:1], by_size[1:]
+        n_rest = sum(effects[t] for t in rest)
+        if n_rest > DENSE_LIMIT:
+            raise LmmError(
+                f"The grouping factors cross each other, and beside the largest one {n_rest:,} random "
+                f"effects are left for a dense matrix of {8e-9 * n_rest**2:,.0f} GB (limit: "
+                f"{DENSE_LIMIT:,} effects). Group the levels of the smaller factors more coarsely, or "
+                "fit a sample of them."
+            )
         return Plan("crossed", tuple(chain), tuple(rest), tuple(levels[t] for t in rest))
     return Plan("chain", tuple(chain), tuple(rest), tuple(levels[t] for t in rest))
 

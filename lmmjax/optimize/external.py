@@ -15,6 +15,14 @@ from lmmjax.optimize.solution import GRADIENT_TOL
 #: SciPy methods that use a gradient and no bounds.
 SCIPY_METHODS = ("BFGS", "L-BFGS-B", "CG", "TNC", "SLSQP", "Nelder-Mead", "Powell")
 MAX_ITERATIONS = 5_000
+#: Stopping rules tight enough for the gradient that a fit promises (SciPy's own stop at the value).
+TIGHT: dict[str, dict[str, float]] = {
+    "L-BFGS-B": {"ftol": 0.0, "gtol": 0.1 * GRADIENT_TOL},
+    "TNC": {"ftol": 0.0, "xtol": 0.0, "gtol": 0.1 * GRADIENT_TOL},
+    "SLSQP": {"ftol": 1e-18},
+    "Nelder-Mead": {"xatol": 1e-11, "fatol": 0.0},
+    "Powell": {"xtol": 1e-10, "ftol": 0.0},
+}
 
 ValueAndGradient = Callable[..., tuple[Any, Any]]
 
@@ -125,15 +133,11 @@ def _scipy(
         return float(value), np.asarray(gradient, np.float64)
 
     derivative_free = method in {"Nelder-Mead", "Powell"}
-    options = {"maxiter": MAX_ITERATIONS}
-    if derivative_free:
-        options |= {"xatol": 1e-9, "fatol": 1e-12} if method == "Nelder-Mead" else {"xtol": 1e-9}
     found = scipy_minimize(
         (lambda t: host(t)[0]) if derivative_free else host,
         start,
         jac=None if derivative_free else True,
         method=method,
-        tol=None if derivative_free else 1e-9,
-        options=options,
+        options={"maxiter": MAX_ITERATIONS, **TIGHT.get(method, {"gtol": 0.1 * GRADIENT_TOL})},
     )
     return Endpoint(np.asarray(found.x), int(found.nit))

@@ -1,0 +1,48 @@
+"""Every minimiser reaches the same optimum; wrong ones are refused before any computing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import lmmjax as lj
+from lmmjax.optimize.external import check_optimizer
+
+FORMULA = "Reaction ~ Days + (1 + Days | Subject)"
+
+
+@pytest.fixture(scope="module")
+def exact() -> lj.LinearMixedModelResult:
+    return lj.lmm(FORMULA, lj.datasets.load("sleepstudy"))
+
+
+@pytest.mark.parametrize("name", ["lbfgs", "scipy:BFGS", "scipy:L-BFGS-B", "scipy:CG"])
+def test_named_minimisers_agree_with_newton(name: str, exact: lj.LinearMixedModelResult) -> None:
+    fit = lj.lmm(FORMULA, lj.datasets.load("sleepstudy"), optimizer=name)
+    assert fit.converged
+    assert fit.optimizer_summary.optimizer == name
+    assert fit.criterion == pytest.approx(exact.criterion, abs=1e-9)
+    np.testing.assert_allclose(fit.theta, exact.theta, rtol=1e-6)
+    np.testing.assert_allclose(fit.df, exact.df, rtol=1e-6)
+
+
+def test_any_optax_transformation(exact: lj.LinearMixedModelResult) -> None:
+    import optax
+
+    fit = lj.lmm(FORMULA, lj.datasets.load("sleepstudy"), optimizer=optax.adam(0.02))
+    assert fit.converged
+    np.testing.assert_allclose(fit.theta, exact.theta, rtol=1e-6)
+
+
+def test_a_minimiser_that_stops_early_is_reported() -> None:
+    import optax
+
+    with pytest.warns(lj.LmmWarning, match="did not converge"):
+        fit = lj.lmm(FORMULA, lj.datasets.load("sleepstudy"), optimizer=optax.sgd(1e-9))
+    assert not fit.converged
+
+
+@pytest.mark.parametrize("wrong", ["bobyqa", "scipy:magic", 3, None])
+def test_unknown_minimisers_are_refused(wrong: object) -> None:
+    with pytest.raises(lj.LmmError, match="optimizer"):
+        check_optimizer(wrong)
