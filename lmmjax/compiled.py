@@ -42,7 +42,22 @@ def cache_directory() -> Path | None:
 
 
 def clear_cache() -> int:
-    """Delete all compiled functions on disk; returns how many there were."""
+    """Delete all compiled functions on disk.
+
+    Returns
+    -------
+    int
+        How many there were.
+
+    Examples
+    --------
+    With the cache turned off there is nothing to delete:
+
+    >>> from unittest import mock
+    >>> with mock.patch.dict("os.environ", LMMJAX_CACHE="0"):
+    ...     clear_cache()
+    0
+    """
     folder = cache_directory()
     files = list(folder.glob("*.exe")) if folder and folder.is_dir() else []
     for file in files:
@@ -53,7 +68,7 @@ def clear_cache() -> int:
 @cache
 def _environment() -> str:
     """Everything but the shapes that an executable depends on."""
-    import jaxlib
+    import jaxlib.version
 
     # The code that kernels are traced from.
     package = Path(__file__).parent
@@ -72,7 +87,7 @@ def _environment() -> str:
     parts = (
         source.hexdigest(),
         jax.__version__,
-        jaxlib.__version__,
+        jaxlib.version.__version__,
         device.platform,
         device.device_kind,
         platform.machine(),
@@ -139,8 +154,10 @@ class Kernel:
         return layout.unpack(packed)
 
     def prefetch(self, *args: Any, **static: Any) -> threading.Thread:
-        """Compile in the background for arguments of these shapes; join the thread before
-        calling."""
+        """Compile in the background for arguments of these shapes.
+
+        Join the thread that is returned before calling.
+        """
 
         def obtain() -> None:
             key = self._key(args, static)

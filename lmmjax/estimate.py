@@ -76,8 +76,10 @@ def value_and_gradient(theta: Array, data: CrossProducts, reml: bool) -> tuple[A
 
 
 def infer(solution: Solution, data: CrossProducts, reml: bool) -> Estimate:
-    """Standard errors and degrees of freedom at a solution whose ``aux`` came from
-    :func:`objective`."""
+    """Standard errors and degrees of freedom at a solution.
+
+    Its ``aux`` is that of :func:`objective` at the same point.
+    """
     logdet, fixed = solution.aux
     df = residual_df(data, reml)
     p = data.n_fixed
@@ -128,8 +130,7 @@ def estimate(data: CrossProducts, reml: bool = True) -> Estimate:
 
 
 def estimate_response(prepared: Prepared, y: Array, reml: bool = True) -> Estimate:
-    """Fit a response, shape (n,), on a prepared design: cross-products and estimate in one pure
-    function."""
+    """Fit a response, shape (n,), on a prepared design, all in one pure function."""
     return estimate(cross_products(prepared, y), reml)
 
 

@@ -67,8 +67,10 @@ class Fitted:
 
     @cached_property
     def _bars(self) -> list[tuple[Covariance, np.ndarray]]:
-        """Structure and a square root of the relative covariance, in the data's columns, of each
-        bar."""
+        """Structure of each bar, and a square root of its relative covariance.
+
+        In the data's columns.
+        """
         out = []
         for bars, factor, transform in zip(
             self.prepared.structures, self.estimate.factors, self.prepared.transforms, strict=True
@@ -111,7 +113,8 @@ class Fitted:
     @cached_property
     def posterior(self) -> Posterior:
         """Conditional distribution of the random effects, in standardised columns."""
-        return posterior(self.prepared, self.data, self.y, list(self.estimate.factors))
+        factors = [np.asarray(factor) for factor in self.estimate.factors]
+        return posterior(self.prepared, self.data, self.y, factors)
 
     @cached_property
     def modes(self) -> tuple[np.ndarray, ...]:
@@ -136,8 +139,9 @@ class Fitted:
         *,
         fixed_uncertain: bool = True,
     ) -> np.ndarray:
-        """Variance of ``x'beta + sum_t z_t'b_t`` from the joint covariance of (b - b_hat,
-        beta_hat).
+        """Variance of ``x'beta + sum_t z_t'b_t`` for each row.
+
+        From the joint covariance of ``(b - b_hat, beta_hat)``.
 
         Parameters
         ----------
@@ -183,6 +187,20 @@ def prepare_design(design: Any, structures: Sequence[Any] | None = None) -> Prep
     Returns
     -------
     Prepared
+        Host arrays in float64, for :func:`lmmjax.cross_products`.
+
+    Raises
+    ------
+    LmmError
+        Crossed factors leave more random effects than a dense matrix can hold.
+
+    Examples
+    --------
+    >>> import lmmjax as lj
+    >>> design = lj.build_design("Yield ~ 1 + (1 | Batch)", lj.datasets.load("Dyestuff"))
+    >>> prepared = lj.prepare_design(design)
+    >>> prepared.n_obs, prepared.levels, prepared.n_theta
+    (30, (6,), 1)
     """
     if structures is None:
         structures = [default_structures(term.blocks) for term in design.terms]
@@ -238,8 +256,10 @@ def fit_response(
 
 
 def refit_response(fitted: Fitted, y: np.ndarray) -> Fitted:
-    """Fit another response, shape (n,), on the same design by Newton's method, in one compiled
-    call."""
+    """Fit another response, shape (n,), on the same design by Newton's method.
+
+    In one compiled call, except on crossed designs, which may start in 32 bits.
+    """
     y = np.asarray(y, np.float64)
     if isinstance(fitted.prepared.template, Crossed):
         return fit_response(fitted.prepared, y, reml=fitted.reml)
