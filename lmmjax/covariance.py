@@ -33,6 +33,25 @@ class Covariance:
     ``equivariance`` says which changes of the term's columns the family absorbs: ``"affine"`` any
     invertible one, ``"diagonal"`` a rescaling of each column, ``"none"`` neither. The fit uses it
     to standardise columns (centring, scaling) without changing the model.
+
+    Examples
+    --------
+    A structure of your own, in which the second standard deviation is half of the first:
+
+    >>> @dataclass(frozen=True)
+    ... class Halved(Covariance):
+    ...     n_theta = 1
+    ...
+    ...     def factor(self, theta):
+    ...         return theta[0] * jnp.diag(jnp.array([1.0, 0.5], theta.dtype))
+    ...
+    ...     def start(self):
+    ...         return np.ones(1)
+    ...
+    ...     def theta_names(self, columns):
+    ...         return [columns[0]]
+    >>> Halved(2).factor(jnp.array([4.0])).tolist()
+    [[4.0, 0.0], [0.0, 2.0]]
     """
 
     size: int
@@ -104,7 +123,7 @@ class Unstructured(Covariance):
     def theta_names(self, columns: Sequence[str]) -> list[str]:
         row, col = self._positions()
         return [
-            columns[i] if i == j else f"{columns[i]}.{columns[j]}"
+            columns[int(i)] if i == j else f"{columns[i]}.{columns[j]}"
             for i, j in zip(row, col, strict=True)
         ]
 
@@ -125,6 +144,11 @@ class SymmetricRoot(Unstructured):
     zero pivot has a valley that curves (its row can be rotated without changing the covariance),
     along which a Newton method creeps; a symmetric root has none, only the natural boundary at an
     eigenvalue of zero.
+
+    Examples
+    --------
+    >>> SymmetricRoot(2).factor(jnp.array([2.0, 1.0, 3.0])).tolist()
+    [[2.0, 1.0], [1.0, 3.0]]
     """
 
     symmetric: ClassVar[bool] = True
@@ -140,7 +164,13 @@ class SymmetricRoot(Unstructured):
 
 @dataclass(frozen=True)
 class Diagonal(Covariance):
-    """Independent coefficients, one standard deviation each (``||`` in a formula)."""
+    """Independent coefficients, one standard deviation each (``||`` in a formula).
+
+    Examples
+    --------
+    >>> Diagonal(2).factor(jnp.array([2.0, 3.0])).tolist()
+    [[2.0, 0.0], [0.0, 3.0]]
+    """
 
     equivariance: ClassVar[Equivariance] = "diagonal"
 
@@ -163,7 +193,13 @@ class Diagonal(Covariance):
 
 @dataclass(frozen=True)
 class Identity(Covariance):
-    """Independent coefficients with one common standard deviation."""
+    """Independent coefficients with one common standard deviation.
+
+    Examples
+    --------
+    >>> Identity(2).factor(jnp.array([2.0])).tolist()
+    [[2.0, 0.0], [0.0, 2.0]]
+    """
 
     @property
     def n_theta(self) -> int:
@@ -185,7 +221,13 @@ class CompoundSymmetry(Covariance):
 
     ``theta = (s, z)``: relative covariance ``s**2 ((1 - r) I + r 1 1')`` with
     ``r = lo + (1 - lo) / (1 + exp(-z))`` and ``lo = -1 / (k - 1)``, so every ``z`` gives a valid
-    matrix.
+    matrix (Pinheiro & Bates 2000, section 5.3.1, for the structure).
+
+    Examples
+    --------
+    >>> L = CompoundSymmetry(3).factor(jnp.array([2.0, 0.0]))  # z = 0: r = 1/4
+    >>> (L @ L.T).round(4).tolist()
+    [[4.0, 1.0, 1.0], [1.0, 4.0, 1.0], [1.0, 1.0, 4.0]]
     """
 
     @property
@@ -216,7 +258,14 @@ class CompoundSymmetry(Covariance):
 class AR1(Covariance):
     """First-order autoregression over the term's columns, taken in their order and evenly spaced.
 
-    ``theta = (s, z)``: relative covariance ``s**2 r**|i - j|`` with ``r = tanh(z)``.
+    ``theta = (s, z)``: relative covariance ``s**2 r**|i - j|`` with ``r = tanh(z)`` (Pinheiro &
+    Bates 2000, section 5.3.1, for the structure).
+
+    Examples
+    --------
+    >>> L = AR1(3).factor(jnp.array([1.0, jnp.arctanh(0.5)]))
+    >>> (L @ L.T).round(4).tolist()
+    [[1.0, 0.5, 0.25], [0.5, 1.0, 0.5], [0.25, 0.5, 1.0]]
     """
 
     @property
@@ -224,8 +273,8 @@ class AR1(Covariance):
         return 2
 
     def factor(self, theta: Array) -> Array:
-        # Closed-form Cholesky of an AR(1) correlation: first column r**i, then sqrt(1 - r**2)
-        # r**(i - j).
+        # Cholesky factor of an AR(1) correlation in closed form: its first column is r**i, the
+        # others are sqrt(1 - r**2) r**(i - j).
         r = jnp.tanh(theta[1])
         lag = np.arange(self.size)[:, None] - np.arange(self.size)[None, :]
         # Powers by products: r ** lag with a float r has no derivative at r = 0.
@@ -243,19 +292,25 @@ class AR1(Covariance):
         return ["sd", "atanh.corr"]
 
 
+def qr_triangle(matrix: np.ndarray) -> np.ndarray:
+    """``R`` of ``matrix = Q R``, shape (min(m, n), n)."""
+    # The conversion is for NumPy's type stubs, which promise Q and R in every mode.
+    return np.asarray(np.linalg.qr(matrix, mode="r"))
+
+
 def canonical_factor(factor: np.ndarray) -> np.ndarray:
     """Lower-triangular ``L`` with non-negative diagonal and ``L @ L.T == factor @ factor.T``.
 
     By QR of the transpose, so a singular factor keeps its accuracy (squaring it would not).
     """
     factor = np.asarray(factor, np.float64)
-    lower = np.linalg.qr(factor.T, mode="r").T
+    lower = qr_triangle(factor.T).T
     # A zero pivot leaves its column's content free; push it right so that the form is unique.
     for j in range(lower.shape[0] - 1):
         if abs(lower[j, j]) <= 1e-12 * np.abs(lower).max(initial=0.0) and np.any(lower[j + 1 :, j]):
             rest = lower[j + 1 :, j:].copy()
             lower[j:, j] = 0.0
-            lower[j + 1 :, j + 1 :] = np.linalg.qr(rest.T, mode="r")[: rest.shape[0]].T
+            lower[j + 1 :, j + 1 :] = qr_triangle(rest.T)[: rest.shape[0]].T
     sign = np.where(np.diagonal(lower) < 0, -1.0, 1.0)
     return lower * sign[None, :]
 

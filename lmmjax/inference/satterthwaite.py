@@ -1,9 +1,12 @@
 """Satterthwaite degrees of freedom from the exact Hessian.
 
-Parameters are ``(theta, sigma)`` with sigma not profiled: ``d = log|A| + r^2/sigma^2 + n log(2 pi
-sigma^2)``, under REML ``+ log|R_X|^2 - p log(2 pi sigma^2)``. Their covariance is ``2 H^+``, H the
-Hessian of d. For a contrast l, ``df = 2 (l'Vl)^2 / (g'Cg)`` with g the gradient of ``l'V(theta,
-sigma)l``.
+Parameters are ``(theta, sigma)`` with sigma not profiled,
+
+    d = log|A| + r^2 / sigma^2 + n log(2 pi sigma^2),
+
+and ``log|R_X|^2 - p log(2 pi sigma^2)`` more under REML. Their covariance is ``C = 2 H^+``, H the
+Hessian of d. For a contrast l, ``df = 2 (l'Vl)^2 / (g'Cg)``, g the gradient of ``l'V l`` in
+``(theta, sigma)``.
 
 Source: Kuznetsova, Brockhoff & Christensen (2017), J. Stat. Softw. 82(13), section 2; lmerTest's
 definitions, with exact derivatives in place of finite differences.
@@ -78,8 +81,9 @@ def fixed_inference(
     p = fixed.beta.shape[0]
     sigma2 = fixed.rss / df
     sigma = jnp.sqrt(sigma2)
-    # r^2 / sigma^2 has derivatives (M G_i M')_yy and (M G_ij M')_yy - 2 (M G_i M')_yX (M G_j
-    # M')_Xy.
+    # r^2 / sigma^2 has the derivatives (M G_i M')_yy
+    # and (M G_ij M')_yy - 2 (M G_i M')_yX (M G_j M')_Xy.
+    assert fixed.second is not None
     cross = fixed.first[:, p, :p]
     theta_theta = logdet.second + fixed.second[..., p] - 2.0 * cross @ cross.T
     if reml:
@@ -94,8 +98,8 @@ def fixed_inference(
     kept = values > HESSIAN_TOL
     inverse = jnp.where(kept, 1.0 / jnp.where(kept, values, 1.0), 0.0)
     parameter_cov = 2.0 * (vectors * inverse) @ vectors.T
-    # V = sigma^2 (X'V^-1X)^-1 = sigma^2 L^-T L^-1, mapped to the columns of X;  V_i = -sigma^2
-    # L^-T (M G_i M') L^-1
+    # vcov = sigma^2 (X'V^-1X)^-1 = sigma^2 L^-T L^-1, mapped to the columns of X;
+    # vcov_i = -sigma^2 L^-T (M G_i M')_XX L^-1
     half = scale * sigma * (fixed.half @ back.T)
     vcov = half.T @ half
     by_theta = -half.T @ fixed.first[:, :p, :p] @ half

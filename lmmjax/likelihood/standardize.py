@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from lmmjax.covariance import Covariance
+from lmmjax.covariance import Covariance, qr_triangle
 from lmmjax.errors import DataError
 from lmmjax.likelihood.pytree import register
 from lmmjax.likelihood.segments import namespace
@@ -67,8 +67,9 @@ def scale_response(basis: FixedBasis, weighted: Any) -> tuple[ResponseScale, Any
     scale = xp.sqrt(residual @ residual)
     if xp is np and not scale > 1e-14 * np.sqrt(weighted @ weighted):
         raise DataError(
-            "The response is an exact linear function of the fixed effects: nothing is left for random "
-            "effects or residual variance. Check for a copy of the response among the predictors."
+            "The response is an exact linear function of the fixed effects: nothing is left for "
+            "random effects or residual variance. Check for a copy of the response among the "
+            "predictors."
         )
     if q.shape[1] == 0:
         beta = coefficient
@@ -95,7 +96,7 @@ def term_transform(weighted: np.ndarray, structures: tuple[Covariance, ...]) -> 
         else:
             transform[own, own] = np.diag(size)
         if structure.equivariance == "affine" and structure.size > 1:
-            r = np.linalg.qr(block / size, mode="r")
+            r = qr_triangle(block / size)
             diagonal = np.abs(np.diagonal(r))
             if r.shape[0] == structure.size and diagonal.min() > 1e-9 * diagonal.max():
                 sign = np.where(np.diagonal(r) < 0, -1.0, 1.0)

@@ -124,13 +124,12 @@ def newton_update(
     )
 
 
-def initial_state(start: Array, radius: float) -> NewtonState:
-    """State before the first evaluation: nothing found, the start on trial (objective without
-    ``aux``)."""
-    m, dtype = start.shape[0], start.dtype
+def initial_state(start: Array, best: Array, radius: float) -> NewtonState:
+    """State before the first evaluation: ``best`` stands for nothing found, the start is tried."""
+    dtype = start.dtype
     return NewtonState(
         theta=start,
-        best=jnp.concatenate([jnp.full((1,), jnp.inf, dtype), jnp.zeros((m + m * m,), dtype)]),
+        best=best,
         trial=start,
         predicted=jnp.full((), jnp.inf, dtype),
         radius=jnp.full((), radius, dtype),
@@ -175,12 +174,12 @@ def newton(
     """
     dtype = start.dtype
     shape = jax.eval_shape(objective, start)
-    # The state holds the best point's objective as one vector: one select an iteration, not one a
-    # leaf.
+    # The state holds the best point's objective as one vector: one select an iteration, not one
+    # for each leaf.
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape)
     _, unpack = ravel_pytree(zeros)
     nothing, _ = ravel_pytree(zeros._replace(value=jnp.full((), jnp.inf, dtype)))
-    state = initial_state(start, radius)._replace(best=nothing)
+    state = initial_state(start, nothing, radius)
     # The objective appears once, inside the loop: half the graph to compile.
     state = lax.while_loop(
         lambda s: (s.status == RUNNING) & (s.iterations < max_iterations),
@@ -188,4 +187,5 @@ def newton(
         state,
     )
     status = jnp.where(state.status == RUNNING, Status.ITERATION_LIMIT, state.status)
-    return Solution(state.theta, *unpack(state.best), state.iterations, status.astype(jnp.int32))
+    best: Objective = unpack(state.best)
+    return Solution(state.theta, *best, state.iterations, status.astype(jnp.int32))

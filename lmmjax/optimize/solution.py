@@ -1,5 +1,7 @@
-"""What a minimiser gives back: the point, its derivatives, and a status code. Raising is the
-caller's choice."""
+"""What a minimiser gives back: the point, its derivatives, and a status code.
+
+Raising is the caller's choice.
+"""
 
 from __future__ import annotations
 
