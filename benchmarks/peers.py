@@ -69,7 +69,7 @@ def lmmjax_jobs(case: dict[str, Any], responses: Sequence[Any]) -> list[Job]:
     fitted: dict[str, Any] = {}  # the first job's last fit is what the second one refits
 
     def table(fit: Any) -> Any:
-        fit.pvalues  # noqa: B018  # standard errors and degrees of freedom are made when asked for
+        fit.bse, fit.df  # noqa: B018  # the labelled series are made when asked for
         return fit
 
     def fit(i: int) -> Any:
@@ -86,7 +86,24 @@ def lmmjax_jobs(case: dict[str, Any], responses: Sequence[Any]) -> list[Job]:
     jobs = [Job(FIT, "SE, df", fit, read)]
     if len(responses):
         jobs.append(Job(REFIT, "SE, df", lambda i: table(fitted["fit"].refit(responses[i]))))
+        jobs.append(_lmmjax_optimisation(fit(0)))
     return jobs
+
+
+def _lmmjax_optimisation(fit: Any) -> Job:
+    """Newton's method alone, one compiled call from the cross-products to theta."""
+    import jax.numpy as jnp
+
+    from lmmjax.compiled import Kernel
+    from lmmjax.estimate import objective
+    from lmmjax.optimize import newton
+
+    def theta(data: Any) -> Any:
+        found = newton(lambda t: objective(t, data, True), jnp.asarray(data.start), noise=data.n_obs)
+        return found.theta
+
+    kernel, data = Kernel(theta), fit.raw.data
+    return Job(OPTIMISE, "theta", lambda i: kernel(data))
 
 
 def glmm_jobs(case: dict[str, Any], responses: Sequence[Any]) -> list[Job]:

@@ -7,7 +7,7 @@ The numbers alone; what is made of them (predictions, tables, another fit) is in
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 
     from lmmjax.reading.optimizer import OptimizerSummary
     from lmmjax.reading.varcorr import VarCorr
+
+
+@lru_cache(maxsize=256)
+def shared_index(names: tuple[str, ...]) -> pd.Index:
+    """An index of labels, made once for all refits of a model."""
+    import pandas as pd
+
+    return pd.Index(names)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -70,9 +78,7 @@ class Estimates:
     @cached_property
     def x_index(self) -> pd.Index:
         """Names of the p coefficients."""
-        import pandas as pd
-
-        return pd.Index(self.design.x_names)
+        return shared_index(self.design.x_names)
 
     # --- fixed effects ---------------------------------------------------------------------------
 
@@ -260,8 +266,11 @@ class Estimates:
 
     # --- statsmodels' names ----------------------------------------------------------------------
 
-    def _column(self, name: str) -> Any:
-        return self.coefficients[name]
+    def _by_coefficient(self, values: np.ndarray, name: str) -> pd.Series:
+        # Not a column of the table: loops of refits read these, and a frame costs ten times more.
+        import pandas as pd
+
+        return pd.Series(values, index=self.x_index, name=name, copy=False)
 
     @property
     def params(self) -> pd.Series:
@@ -271,22 +280,25 @@ class Estimates:
     @cached_property
     def bse(self) -> pd.Series:
         """Standard errors of the fixed effects."""
-        return self._column("Std. Error")
+        return self._by_coefficient(self.standard_errors, "Std. Error")
 
     @cached_property
     def df(self) -> pd.Series:
         """Satterthwaite's degrees of freedom of the fixed effects."""
-        return self._column("df")
+        return self._by_coefficient(np.asarray(self.raw.estimate.df), "df")
 
     @cached_property
     def tvalues(self) -> pd.Series:
         """Estimates over standard errors."""
-        return self._column("t value")
+        return self._by_coefficient(self.beta / self.standard_errors, "t value")
 
     @cached_property
     def pvalues(self) -> pd.Series:
         """Two-sided p values from Student's t."""
-        return self._column("Pr(>|t|)")
+        from lmmjax.reading.coefficients import two_sided_p
+
+        t, df = self.beta / self.standard_errors, np.asarray(self.raw.estimate.df)
+        return self._by_coefficient(two_sided_p(t, df), "Pr(>|t|)")
 
     def cov_params(self) -> pd.DataFrame:
         """Same as :attr:`vcov`."""
