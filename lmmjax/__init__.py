@@ -2,6 +2,7 @@
 
 from lmmjax import covariance as covariance
 from lmmjax import datasets as datasets
+from lmmjax import plot as plot
 from lmmjax.compiled import clear_cache as clear_cache
 from lmmjax.design import Design as Design
 from lmmjax.design import build_design as build_design
