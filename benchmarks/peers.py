@@ -99,7 +99,8 @@ def _lmmjax_optimisation(fit: Any) -> Job:
     from lmmjax.optimize import newton
 
     def theta(data: Any) -> Any:
-        found = newton(lambda t: objective(t, data, True), jnp.asarray(data.start), noise=data.n_obs)
+        start = jnp.asarray(data.start)
+        found = newton(lambda t: objective(t, data, True), start, noise=data.n_obs)
         return found.theta
 
     kernel, data = Kernel(theta), fit.raw.data
