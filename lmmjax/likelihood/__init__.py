@@ -1,0 +1,1 @@
+"""The likelihood: cross-products of a design, their elimination, and exact derivatives."""

@@ -1,5 +1,4 @@
-"""Crossed grouping factors: the one with most random effects is eliminated sparsely, the rest
-densely.
+"""Crossed grouping factors: the one with most effects is eliminated sparsely, the rest densely.
 
 The Schur complement on the remaining effects is linear in the shrinkage matrices of the eliminated
 levels,
@@ -15,6 +14,7 @@ it saves: measured on InstEval.)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -52,17 +52,17 @@ class Crossed:
     order, rest_levels : tuple of int
     """
 
-    root: Array
-    columns: Array
-    product: Array
-    product_source: Array
-    product_target: Array
-    entry: Array
-    entry_source: Array
-    entry_target: Array
-    rest_within: Array
-    cross_within: Array
-    within: Array
+    root: Any
+    columns: Any
+    product: Any
+    product_source: Any
+    product_target: Any
+    entry: Any
+    entry_source: Any
+    entry_target: Any
+    rest_within: Any
+    cross_within: Any
+    within: Any
     order: tuple[int, ...] = static()
     rest_levels: tuple[int, ...] = static()
 
@@ -75,8 +75,7 @@ class Crossed:
         return flat.reshape(self.rest_within.shape)
 
     def schur_adjoint(self, weight: Array) -> Array:
-        """Derivative of ``<weight, sum_j c_j' K_j c_j>`` in packed ``K``, for symmetric
-        ``weight``."""
+        """Derivative of ``<weight, sum_j c_j' K_j c_j>`` in packed ``K``; ``weight`` symmetric."""
         # Only the lower triangle is stored, so off-diagonal entries count twice.
         doubled = 2.0 * weight - jnp.diag(jnp.diagonal(weight))
         k, levels = self.root.shape[0], self.root.shape[2]
@@ -109,8 +108,7 @@ class Crossed:
         return out.reshape(k, levels, -1)
 
     def assemble(self, packed: Array) -> tuple[Array, Array, Array]:
-        """Gram matrix over ``[rest | X y]`` in three parts: S (q, q), cross (q, r), corner (r,
-        r)."""
+        """Gram matrix over ``[rest | X y]`` in parts: S (q, q), cross (q, r), corner (r, r)."""
         lower = self.rest_within + self.schur_part(packed)
         cross, corner = self.right_part(packed)
         return symmetric(lower), self.cross_within + cross, self.within + corner

@@ -14,6 +14,7 @@ would repeat the factorisation's work for each pair of parameters.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -27,8 +28,8 @@ from lmmjax.likelihood.crossed import Crossed, symmetric
 from lmmjax.likelihood.dense import scale_rows, spd_inverse_and_logdet
 from lmmjax.likelihood.jet import Jet, jet
 
-#: Singular values of Lambda above this leave enough digits in ``I - A^-1`` (about eps /
-#: WELL_SCALED^2).
+#: Singular values of Lambda above this leave enough digits in ``I - A^-1``: the error is about
+#: eps / WELL_SCALED^2.
 WELL_SCALED = 1e-2
 
 Structures = tuple[tuple[Covariance, ...], ...]
@@ -65,7 +66,7 @@ def crossed_jet(
     levels = engine.rest_levels
     sizes = [f.shape[0] * count for f, count in zip(factors, levels, strict=True)]
     edges = np.cumsum([0, *sizes])
-    places = [slice(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    places = [slice(int(a), int(b)) for a, b in pairwise(edges)]
 
     S, E, C = engine.assemble(packed_jet.value)
     q, r = E.shape
@@ -261,8 +262,11 @@ def _pair_tensors(
     t: int,
     t2: int,
 ) -> Array:
-    """``T[a, b, c, d]`` with ``sum Lambda_i[a, b] Lambda_j[c, d] T`` half of the pair's part of d2
-    log|A|."""
+    """The tensor that gives a pair of terms their part of ``d2 log|A|``.
+
+    ``T[a, b, c, d]`` with ``2 sum Lambda_i[a, b] Lambda_j[c, d] T[a, b, c, d]`` that part, for
+    parameters i of term t and j of term t2.
+    """
     k, k2 = factors[t].shape[0], factors[t2].shape[0]
 
     def block(matrix: Array, rows: slice, cols: slice, a: int, b: int) -> Array:

@@ -76,6 +76,14 @@ class CrossProducts(Structured):
         Number of rows: a leaf, so that fits of different sizes share what is compiled.
     structures : tuple of tuple of Covariance
         Per term, per bar.
+
+    Examples
+    --------
+    >>> import lmmjax as lj
+    >>> design = lj.build_design("Yield ~ 1 + (1 | Batch)", lj.datasets.load("Dyestuff"))
+    >>> data = lj.cross_products(lj.prepare_design(design), design.y)
+    >>> data.n_theta, data.n_fixed, data.beta_ols.round(4)
+    (1, 1, array([1527.5]))
     """
 
     elimination: Elimination
@@ -147,6 +155,16 @@ class Prepared(Structured):
         Which distinct design each group has.
     transforms, sum_log_weights, structures, n_obs
         As in :class:`CrossProducts`.
+    levels : tuple of int
+        Number of levels of each term.
+
+    Examples
+    --------
+    >>> import lmmjax as lj
+    >>> design = lj.build_design("Yield ~ 1 + (1 | Batch)", lj.datasets.load("Dyestuff"))
+    >>> prepared = lj.prepare_design(design)
+    >>> prepared.n_obs, prepared.levels, prepared.n_theta
+    (30, (6,), 1)
     """
 
     basis: FixedBasis
@@ -196,10 +214,31 @@ def prepare(
     structures : sequence of tuple of Covariance, optional
         Per term, its bars' structures (default: unstructured).
     weights, offset : ndarray, shape (n,), optional
+        Ones and zeros by default.
 
     Returns
     -------
     Prepared
+        Host arrays, for :func:`cross_products`.
+
+    Raises
+    ------
+    LmmError
+        Crossed factors leave more random effects than a dense matrix can hold.
+
+    Notes
+    -----
+    The layout follows the grouping: second moments of identical group designs, a chain of nested
+    factors, or crossed ones (Bates et al. 2015, section 3, for what is eliminated).
+
+    Examples
+    --------
+    Random intercepts of three groups, two rows each:
+
+    >>> Z, index = np.ones((6, 1)), np.repeat(np.arange(3), 2)
+    >>> prepared = prepare(np.ones((6, 1)), [(Z, index, 3)])
+    >>> type(prepared.template).__name__, prepared.n_theta
+    ('MomentBlocks', 1)
     """
     n = X.shape[0]
     root_weights = np.ones(n) if weights is None else np.sqrt(np.asarray(weights, np.float64))
@@ -214,7 +253,7 @@ def prepare(
     columns = [standardize_columns(z, t) for z, t in zip(weighted, transforms, strict=True)]
     indices = [np.asarray(index) for _, index, _ in terms]
     levels = [int(count) for _, _, count in terms]
-    plan = planning.choose(indices, levels, [z.shape[1] for z in columns], X.shape[1])
+    plan = planning.choose(indices, levels, [z.shape[1] for z in columns])
     rows = planning.gather(plan, columns, indices, levels)
     own_rows, root = orthonormal_rows(rows.own, rows.own_index, rows.own_levels)
     others = np.concatenate([rows.dense, basis.q], axis=1)
@@ -234,8 +273,8 @@ def prepare(
         pattern, chosen, count = planning.patterns(plan, rows, root)
         k = root.shape[0]
         if chosen is not None and planning.moments_pay(k, chosen.size, w, rows.own_levels):
-            # Patterns that no group has, up to a power of two: fits of similar size share what is
-            # compiled.
+            # Padded to a power of two with patterns that no group has, so that fits of similar
+            # size share what is compiled.
             size = 1 << (chosen.size - 1).bit_length()
             template = MomentBlocks(
                 root=_pad(root[..., chosen], size),
@@ -285,8 +324,7 @@ def _pad(array: np.ndarray, size: int) -> np.ndarray:
 
 
 def _moments(c: Any, pattern: Any, n_patterns: int) -> Any:
-    """Sums over the groups of a pattern of ``c_ja c_jb``, packed as :class:`MomentBlocks` wants
-    them."""
+    """Sums of ``c_ja c_jb`` over the groups of each pattern, packed for :class:`MomentBlocks`."""
     xp = namespace(c)
     w = c.shape[1]
     blocks = []
@@ -309,6 +347,31 @@ def cross_products(prepared: Prepared, y: Any) -> CrossProducts:
 
     With NumPy input it runs on the host; with JAX arrays it is pure, differentiable in ``y`` and
     can be ``vmap``-ed over it.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        From :func:`lmmjax.prepare_design`.
+    y : ndarray or Array, shape (n,)
+
+    Returns
+    -------
+    CrossProducts
+        What the likelihood takes.
+
+    Raises
+    ------
+    DataError
+        The response is an exact linear function of the fixed effects (NumPy input only: a trace
+        cannot look).
+
+    Examples
+    --------
+    >>> import lmmjax as lj
+    >>> design = lj.build_design("Yield ~ 1 + (1 | Batch)", lj.datasets.load("Dyestuff"))
+    >>> data = lj.cross_products(lj.prepare_design(design), design.y)
+    >>> float(data.n_obs), float(data.scale.round(3))
+    (30.0, 339.393)
     """
     xp = namespace(y)
     scale, residual, c_y = group_response(prepared, y)
@@ -361,8 +424,7 @@ def cross_products(prepared: Prepared, y: Any) -> CrossProducts:
 
 
 def group_response(prepared: Prepared, y: Any) -> tuple[ResponseScale, Any, Any]:
-    """Scale and unit residual, shape (n,), of a response, and its part ``c_j`` in each group,
-    shape (k, L)."""
+    """Scale and unit residual of a response, shape (n,), and its ``c_j`` by group, (k, L)."""
     xp = namespace(y)
     scale, residual = scale_response(prepared.basis, prepared.root_weights * (y - prepared.offset))
     q, count = prepared.own_rows, prepared.columns.shape[2]
@@ -371,8 +433,10 @@ def group_response(prepared: Prepared, y: Any) -> tuple[ResponseScale, Any, Any]
 
 
 def _start(prepared: Prepared, residual: Any, c_y: Any, inner: Any) -> Any:
-    """Moment start of all terms; the residual variance from what is left within the finest
-    groups."""
+    """Moment start of all terms.
+
+    The residual variance is a guess from what is left within the finest groups.
+    """
     xp = namespace(residual)
     within_df = max(prepared.n_obs - prepared.basis.q.shape[1] - c_y.size, 1)
     # Never far below the total: with few rows per group, what is left within them says little.

@@ -1,5 +1,4 @@
-"""The last step of every elimination: the random effects that are left, by one dense Cholesky
-factor."""
+"""The last step of every elimination: the effects that are left, by one dense Cholesky factor."""
 
 from __future__ import annotations
 
@@ -8,7 +7,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
-
 
 #: Matrices up to this size are inverted by LAPACK at once.
 LEAF = 256
@@ -33,9 +31,10 @@ class Reduced(NamedTuple):
 def spd_inverse_and_logdet(matrix: Array) -> tuple[Array, Array]:
     """Inverse and log-determinant of a symmetric positive definite matrix, by halves.
 
-    With ``W = A11^-1 A12`` and ``S = A22 - A21 W``, the inverse's blocks are ``A11^-1 + W S^-1
-    W'``, ``-W S^-1`` and ``S^-1``. All but the leaves is matrix products of full blocks: about
-    twice as quick as a Cholesky factor and two triangular solves on a CPU, and more so on a GPU.
+    With ``W = A11^-1 A12`` and ``S = A22 - A21 W``, the blocks of the inverse are
+    ``A11^-1 + W S^-1 W'``, ``-W S^-1`` and ``S^-1``. All but the leaves is matrix products of
+    full blocks: about twice as quick as a Cholesky factor and two triangular solves on a CPU, and
+    more so on a GPU.
     """
     size = matrix.shape[0]
     if size <= LEAF:
@@ -68,12 +67,12 @@ def _spd_inverse_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Arr
 
 @jax.custom_jvp
 def logdet_and_quadratic(matrix: Array, right: Array) -> tuple[Array, Array]:
-    """``log|A|`` and ``F' A^-1 F`` of symmetric positive definite ``A``, shape (q, q), and ``F``,
-    (q, r).
+    """``log|A|`` and ``F' A^-1 F`` of positive definite ``A``, (q, q), and ``F``, (q, r).
 
+    The derivatives, forward and reverse, of first and second order, use the closed forms
+    ``d log|A| = tr(A^-1 dA)`` and ``d(F'A^-1F) = dF'X + X'dF - X' dA X`` with ``X = A^-1 F``.
     Differentiating the Cholesky factor itself costs two triangular solves and products of size q
-    more than the closed forms ``d log|A| = tr(A^-1 dA)``, ``d(F'A^-1F) = dF'X + X'dF - X' dA X``,
-    ``X = A^-1 F``, which this rule uses, forward and reverse, first and second order.
+    more.
     """
     factor = jnp.linalg.cholesky(matrix, symmetrize_input=False)
     half = jax.scipy.linalg.solve_triangular(factor, right, lower=True)
@@ -127,8 +126,7 @@ def eliminate_dense(
     cross: Array,
     corner: Array,
 ) -> tuple[Array, Array]:
-    """Integrate out the terms that are left, given the Gram matrix over ``[rest | X y]`` in three
-    parts.
+    """Integrate out the terms that are left, given the Gram matrix over ``[rest | X y]`` in parts.
 
     Parameters
     ----------

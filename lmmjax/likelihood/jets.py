@@ -1,5 +1,4 @@
-"""Values with exact first and second derivatives in theta, and what follows from them in closed
-form.
+"""The criterion with its exact gradient and Hessian in theta, from those of the elimination.
 
 Everything after the elimination (criterion, its gradient and Hessian, standard errors, degrees of
 freedom) is a function of ``(log|V|, [X y]'V^-1[X y])`` and of their derivatives. So these are
@@ -16,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from lmmjax.likelihood.crossproducts import CrossProducts, lambda_factors
 from lmmjax.likelihood.crossed import Crossed
 from lmmjax.likelihood.crossed_jet import crossed_jet
+from lmmjax.likelihood.crossproducts import CrossProducts, lambda_factors
 from lmmjax.likelihood.dense import Reduced
 from lmmjax.likelihood.jet import Jet, jet
 from lmmjax.likelihood.smallblock import UNROLL, inverse_factor
@@ -48,8 +47,7 @@ def standardized_reduce(theta: Array, data: CrossProducts) -> Reduced:
 
 
 def reduced_jet(theta: Array, data: CrossProducts) -> tuple[Jet, Jet]:
-    """Derivatives of :class:`Reduced` in the search parameters: those of log|V|, and of the Gram
-    matrix."""
+    """Derivatives of log|V| and of the Gram matrix, in the search parameters."""
     if isinstance(data.elimination, Crossed):
         return crossed_jet(data.elimination, data.search_structures, theta)
     whole = jet(lambda t: standardized_reduce(t, data), theta)
@@ -152,8 +150,10 @@ def profiled_objective(logdet: Jet, gram: Jet, df: float | Array, reml: bool) ->
     fixed = fixed_part(gram, df)
     value, gradient = _profiled_gradient(logdet, fixed, df, reml)
     p, m = fixed.beta.shape[0], logdet.first.shape[0]
-    # d2 log|G_XX| = tr G_ij - tr G_i G_j;   df d2 log r^2 = G_ij,yy - 2 G_i,yX G_j,Xy - G_i,yy
-    # G_j,yy / df
+    # With G_i for M G_i M':
+    # d2 log|G_XX| = tr G_ij,XX - tr G_i,XX G_j,XX
+    # df d2 log r^2 = G_ij,yy - 2 G_i,yX G_j,Xy - G_i,yy G_j,yy / df
+    assert fixed.second is not None
     weight = np.full((p + 1, p + 1), float(reml))
     weight[p, :] = weight[:, p] = 1.0
     weight[p, p] = 0.0

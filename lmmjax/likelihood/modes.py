@@ -12,9 +12,7 @@ from lmmjax.likelihood.crossproducts import Prepared, cross_products
 from lmmjax.likelihood.deviance import residual_vector
 
 
-def conditional_modes(
-    beta: Array, theta: Array, prepared: Prepared, y: Array
-) -> tuple[Array, ...]:
+def conditional_modes(beta: Array, theta: Array, prepared: Prepared, y: Array) -> tuple[Array, ...]:
     """Modes (BLUPs) of the random effects given the data, beta and theta.
 
     Parameters
@@ -48,8 +46,8 @@ def conditional_modes(
     >>> with lj.double_precision():
     ...     y = jnp.asarray(design.y)
     ...     (b,) = lj.conditional_modes(jnp.array([1527.5]), jnp.array([0.84832]), prepared, y)
-    ...     print(b[:, 0].round(2))
-    [-17.61   0.39  28.56 -23.08  56.73 -44.99]
+    ...     print(b[:, 0].round(1))
+    [-17.6   0.4  28.6 -23.1  56.7 -45. ]
     """
 
     def half_square(response: Array) -> tuple[Array, Any]:

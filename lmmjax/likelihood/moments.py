@@ -2,17 +2,18 @@
 
 With ``R_d'R_d = Z_j'W Z_j`` for the groups ``j`` of pattern ``d`` and ``c_j = R^-T Z_j'W [.]``,
 
-    gram = W + sum_j c_j' K_d c_j = W + sum_d <K_d, sum_j c_j (x) c_j>,    K_d = (I + R_d Lambda
-    Lambda' R_d')^-1,
+    gram = W + sum_j c_j' K_d c_j = W + sum_d <K_d, sum_j c_j (x) c_j>,
+    K_d = (I + R_d Lambda Lambda' R_d')^-1,
 
 where ``W`` is the Gram matrix within groups. The data enter through second moments of ``c_j`` per
-pattern:
-in a balanced design there is one pattern, and the cost no longer depends on the number of groups.
+pattern: in a balanced design there is one pattern, and the cost no longer depends on the number of
+groups.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -29,8 +30,7 @@ def pair_indices(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def symmetric_positions(size: int) -> np.ndarray:
-    """Where each entry of a symmetric matrix stands in its packed upper triangle, shape (size,
-    size)."""
+    """Position of each entry of a symmetric matrix in its packed upper triangle, (size, size)."""
     row, col = pair_indices(size)
     position = np.zeros((size, size), np.int32)
     position[row, col] = position[col, row] = np.arange(row.size)
@@ -58,10 +58,10 @@ class MomentBlocks:
         Number of levels of each remaining term. The ``w`` columns are theirs, those of X, and y.
     """
 
-    root: Array
-    count: Array
-    moments: Array
-    within: Array
+    root: Any
+    count: Any
+    moments: Any
+    within: Any
     order: tuple[int, ...] = static()
     rest_levels: tuple[int, ...] = static()
 

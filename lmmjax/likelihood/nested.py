@@ -1,14 +1,15 @@
 """A chain of nested grouping factors, finest first: linear cost, block by block.
 
-Each level of the finest factor holds its own cross-products over ``[own | ancestors | rest | X
-y]``.
-Eliminating it leaves a Gram matrix over the remaining columns, which is added into its parent's;
-and so on up the chain. What stays at the top (terms that cross the chain, X, y) is dense.
+Each level of the finest factor holds its own cross-products over
+``[own | ancestors | rest | X y]``. Eliminating it leaves a Gram matrix over the remaining columns,
+which is added into its parent's; and so on up the chain. What stays at the top (terms that cross
+the chain, X, y) is dense.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,8 +29,7 @@ def sum_children(gram: Array, parent: Array | None, count: int) -> Array:
 
 
 def contract_children(half: Array, parent: Array | None, count: int) -> Array:
-    """Sum of ``F_j'F_j`` over children, ``half`` of shape ``(k, w, L)``; result ``(w, w,
-    count)``."""
+    """Sum of ``F_j'F_j`` over children: ``half`` of shape (k, w, L) to (w, w, count)."""
     if parent is None:
         return jnp.einsum("kal,kbl->ab", half, half)[..., None]
     return sum_children(jnp.einsum("kal,kbl->abl", half, half), parent, count)
@@ -57,10 +57,10 @@ class Nested:
     rest_levels : tuple of int
     """
 
-    root: Array
-    columns: Array
-    within: Array
-    parents: tuple[Array | None, ...]
+    root: Any
+    columns: Any
+    within: Any
+    parents: tuple[Any, ...]
     levels: tuple[int, ...] = static()
     order: tuple[int, ...] = static()
     rest_levels: tuple[int, ...] = static()

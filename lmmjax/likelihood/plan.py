@@ -16,8 +16,8 @@ from lmmjax.likelihood.segments import segment_sum
 DENSE_REST = 64
 #: Largest dense matrix of a crossed design (effects on a side).
 DENSE_LIMIT = 30_000
-#: Second moments are kept while they are no larger than this (doubles), or than what they
-#: summarise.
+#: Second moments are kept while they are no larger than this (doubles), or not much larger than
+#: what they summarise.
 MOMENT_CELLS = 200_000
 
 
@@ -68,9 +68,27 @@ def parent_of(fine: np.ndarray, coarse: np.ndarray, levels: int) -> np.ndarray |
     return parent if np.array_equal(parent[fine], coarse) else None
 
 
-def choose(indices: list[np.ndarray], levels: list[int], sizes: list[int], n_fixed: int) -> Plan:
-    """Eliminate the factor with most effects, and its ancestors if the rest is small; else
-    sparsely."""
+def choose(indices: list[np.ndarray], levels: list[int], sizes: list[int]) -> Plan:
+    """Eliminate the factor with most effects, with its ancestors if few effects are left beside.
+
+    Otherwise it alone, sparsely: a crossed design.
+
+    Parameters
+    ----------
+    indices : list of ndarray, each (n,)
+        Level of each row, per term.
+    levels, sizes : list of int
+        Number of levels and of columns, per term.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    LmmError
+        The effects left of a crossed design exceed ``DENSE_LIMIT``.
+    """
     effects = [k * count for k, count in zip(sizes, levels, strict=True)]
     by_size = sorted(range(len(levels)), key=lambda t: -effects[t])
     chain = [by_size[0]]
@@ -84,10 +102,10 @@ def choose(indices: list[np.ndarray], levels: list[int], sizes: list[int], n_fix
         n_rest = sum(effects[t] for t in rest)
         if n_rest > DENSE_LIMIT:
             raise LmmError(
-                f"The grouping factors cross each other, and beside the largest one {n_rest:,} random "
-                f"effects are left for a dense matrix of {8e-9 * n_rest**2:,.0f} GB (limit: "
-                f"{DENSE_LIMIT:,} effects). Group the levels of the smaller factors more coarsely, or "
-                "fit a sample of them."
+                f"The grouping factors cross each other, and beside the largest one {n_rest:,} "
+                f"random effects are left for a dense matrix of {8e-9 * n_rest**2:,.0f} GB (limit: "
+                f"{DENSE_LIMIT:,} effects). Group the levels of the smaller factors more coarsely, "
+                "or fit a sample of them."
             )
         return Plan("crossed", tuple(chain), tuple(rest), tuple(levels[t] for t in rest))
     return Plan("chain", tuple(chain), tuple(rest), tuple(levels[t] for t in rest))

@@ -1,5 +1,4 @@
-"""The conditional distribution of the random effects given the data: modes, variances, linear
-functionals.
+"""The conditional distribution of the random effects: modes, variances, linear functionals.
 
 Block by block along the same elimination as the likelihood. Given the coefficients of the columns
 on its right (ancestors, rest, X, y), a level's effects are normal with
@@ -8,8 +7,7 @@ on its right (ancestors, rest, X, y), a level's effects are normal with
     M = Lambda (Lambda' Z_j'W Z_j Lambda + I)^-1 Lambda',
 
 so means go down from the top, and a linear functional's variance is collected on the way up. Runs
-on the host.
-All in standardised columns; :mod:`lmmjax.result` maps to the data's units.
+on the host, all in standardised columns; :class:`lmmjax.fitting.Fitted` maps to the data's units.
 """
 
 from __future__ import annotations
@@ -23,8 +21,8 @@ from lmmjax.likelihood.crossproducts import CrossProducts, Prepared, group_respo
 from lmmjax.likelihood.moments import MomentBlocks
 from lmmjax.likelihood.nested import Nested
 
-#: Levels of one factor, shape (m,), and coefficients on its effects and its ancestors', (m, k +
-#: ...).
+#: Levels of one factor, shape (m,), and coefficients on its effects and then its ancestors',
+#: shape (m, k + ...).
 Line = tuple[np.ndarray, np.ndarray]
 
 #: Rows of a dense intermediate handled at once (doubles).
@@ -32,8 +30,10 @@ CHUNK = 20_000_000
 
 
 def _covariance(factor: np.ndarray, precision: np.ndarray) -> np.ndarray:
-    """``Lambda (Lambda' S Lambda + I)^-1 Lambda'`` for ``S`` of shape (..., k, k): positive terms
-    only."""
+    """``Lambda (Lambda' S Lambda + I)^-1 Lambda'`` for ``S`` of shape (..., k, k).
+
+    Positive terms only, so nothing cancels.
+    """
     inner = np.eye(factor.shape[1]) + factor.T @ precision @ factor
     half = np.linalg.solve(np.linalg.cholesky(inner), np.broadcast_to(factor.T, inner.shape))
     return np.swapaxes(half, -1, -2) @ half
@@ -62,14 +62,23 @@ class Stage:
 
 @dataclass(frozen=True)
 class SparseGain:
-    """``H = M R' c`` of a crossed design's eliminated factor, ``c`` sparse on the remaining
-    effects."""
+    """``H = M R' c`` of a crossed design's eliminated factor, ``c`` sparse on the other effects.
 
-    half: np.ndarray  # (L, k, k): M R'
+    Attributes
+    ----------
+    half : ndarray, shape (L, k, k)
+        ``M R'``.
+    entry, entry_source, entry_target, columns
+        ``c``, as in :class:`~lmmjax.likelihood.crossed.Crossed`.
+    n_rest : int
+        Number of remaining effects.
+    """
+
+    half: np.ndarray
     entry: np.ndarray
     entry_source: np.ndarray
     entry_target: np.ndarray
-    columns: np.ndarray  # (k, r, L)
+    columns: np.ndarray
     n_rest: int
 
     def times(self, vector: np.ndarray) -> np.ndarray:
@@ -158,8 +167,8 @@ class Posterior:
         fixed : ndarray, shape (m, p)
             Rows on the orthonormal basis.
         fixed_uncertain : bool
-            Whether beta's own uncertainty counts (prediction) or not (lme4's conditional
-            variances).
+            Whether beta's own uncertainty counts (as in prediction) or not (as in lme4's
+            conditional variances).
 
         Returns
         -------
@@ -237,8 +246,10 @@ class Posterior:
         return right
 
     def conditional_covariances(self, term: int) -> np.ndarray:
-        """Covariance of each level's effects given the data and beta, shape (L, k, k), over
-        sigma**2."""
+        """Covariance of each level's effects given the data and beta, in units of sigma**2.
+
+        Shape (L, k, k).
+        """
         sizes = [prior.shape[0] for prior in self.prior]
         counts = [modes.shape[0] for modes in self.modes]
         k, count, p = sizes[term], counts[term], self.fixed_cov.shape[0]
@@ -442,7 +453,7 @@ def _crossed_gram(engine: Crossed, factor: np.ndarray) -> np.ndarray:
     root = np.moveaxis(np.asarray(engine.root), -1, 0)
     scaled = root @ factor
     kept = np.linalg.inv(np.eye(root.shape[1]) + scaled @ np.swapaxes(scaled, 1, 2))
-    k, r, count = engine.columns.shape
+    k, r = engine.columns.shape[:2]
     row, col = np.triu_indices(k)
     packed = np.concatenate([kept[:, a, b] for a, b in zip(row, col, strict=True)])
     q = engine.cross_within.shape[0]

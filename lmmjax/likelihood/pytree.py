@@ -1,5 +1,4 @@
-"""Frozen dataclasses as JAX pytrees: arrays are leaves, everything marked ``static`` is
-metadata."""
+"""Frozen dataclasses as JAX pytrees: arrays are leaves, what is marked ``static`` is metadata."""
 
 from __future__ import annotations
 

@@ -50,8 +50,7 @@ def orthonormal_rows(
         Number of groups.
     tol : float
         A column whose remainder is below ``tol`` times its norm in the group counts as dependent
-        there:
-        its row of ``R`` and its column of ``Q`` are zero.
+        there: its row of ``R`` and its column of ``Q`` are zero.
 
     Returns
     -------

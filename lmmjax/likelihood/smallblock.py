@@ -143,9 +143,9 @@ def shrinkage(root: Array, factor: Array) -> tuple[Array, Array]:
     """``L^-1`` and ``log|A|`` of ``A = I + R Lambda Lambda' R' = L L'``.
 
     ``root`` is ``R``, shape ``(k, k, B)``, with ``R'R = Z'WZ`` of a group; ``factor`` is
-    ``Lambda``.
-    ``A^-1 = L^-T L^-1`` is what is left of the group's own signal: 1 without random effects, 0
-    when they are free. Positive terms only, so nothing cancels, whatever the size of Lambda.
+    ``Lambda``. ``A^-1 = L^-T L^-1`` is what is left of the group's own signal: 1 without random
+    effects, 0 when they are free. Positive terms only, so nothing cancels, whatever the size of
+    Lambda.
     """
     k = root.shape[0]
     if k <= UNROLL:
@@ -156,10 +156,10 @@ def shrinkage(root: Array, factor: Array) -> tuple[Array, Array]:
 
 
 def kept_share(root: Array, factor: Array) -> tuple[Array, Array]:
-    """Upper triangle of ``A^-1``, shape ``(k (k + 1) / 2, B)``, and ``log|A|``; see
-    :func:`shrinkage`.
+    """Upper triangle of ``A^-1``, shape ``(k (k + 1) / 2, B)``, and ``log|A|``.
 
-    Kept apart from it because entries that are never stacked in between fuse into one kernel.
+    For the ``A`` of :func:`shrinkage`; kept apart from it because entries that are never stacked in
+    between fuse into one kernel.
     """
     k = root.shape[0]
     if k > UNROLL:

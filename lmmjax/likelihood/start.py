@@ -35,8 +35,7 @@ PROJECTION_COST = 100_000_000
 @register
 @dataclass(frozen=True)
 class MomentEquations:
-    """``vec(sum_j w_j t_j t_j') = system @ vec(sigma^2 Sigma) + sigma^2 total``, stacked over
-    terms.
+    """``vec(sum_j w_j t_j t_j') = system @ vec(sigma^2 Sigma) + sigma^2 total``, over all terms.
 
     Attributes
     ----------
