@@ -82,6 +82,15 @@ class Design:
         Fixed-effects columns left out as combinations of earlier ones.
     coding : Coding
         How the columns were made: codes new data, and knows X's terms.
+
+    Examples
+    --------
+    >>> import lmmjax as lj
+    >>> design = lj.build_design("Yield ~ 1 + (1 | Batch)", lj.datasets.load("Dyestuff"))
+    >>> design.n, design.p, design.x_names
+    (30, 1, ('(Intercept)',))
+    >>> design.terms[0]
+    RandomTerm('Batch', columns=('(Intercept)',), blocks=(1,), levels=6)
     """
 
     y: np.ndarray

@@ -7,7 +7,15 @@ what to do about it, and it is raised before anything is compiled. Every warning
 
 
 class LmmError(ValueError):
-    """Base of every error that lmmjax raises on purpose."""
+    """Base of every error that lmmjax raises on purpose.
+
+    Examples
+    --------
+    >>> import lmmjax as lj
+    >>> lj.lmm("Yield ~ 1 + (1 | Batch)", lj.datasets.load("Dyestuff"), method="reml")
+    Traceback (most recent call last):
+    lmmjax.errors.LmmError: method must be 'REML' or 'ML', not 'reml'
+    """
 
 
 class FormulaError(LmmError):
@@ -48,11 +56,32 @@ class FormulaError(LmmError):
 
 
 class DataError(LmmError):
-    """Data that a model cannot be fitted to (or predicted from)."""
+    """Data that a model cannot be fitted to (or predicted from).
+
+    Examples
+    --------
+    >>> import lmmjax as lj
+    >>> lj.datasets.load("dyestuff")
+    Traceback (most recent call last):
+    lmmjax.errors.DataError: there is no data set 'dyestuff'; there are: sleepstudy, Dyestuff, ...
+    """
 
 
 class LmmWarning(UserWarning):
-    """Base of every warning that lmmjax gives."""
+    """Base of every warning that lmmjax gives.
+
+    Examples
+    --------
+    Errors instead of warnings, in a script that must not go on after one:
+
+    >>> import warnings
+    >>> import lmmjax as lj
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", lj.LmmWarning)
+    ...     lj.lmm("Yield ~ 1 + (1 | Batch)", lj.datasets.load("Dyestuff2"))
+    Traceback (most recent call last):
+    lmmjax.errors.SingularFitWarning: boundary (singular) fit: ...
+    """
 
 
 class SingularFitWarning(LmmWarning):

@@ -30,6 +30,16 @@ class Parameters(NamedTuple):
         Relative covariance parameters, in lme4's order.
     sigma : Array, scalar
         Residual standard deviation.
+
+    Notes
+    -----
+    A pytree: gradients and samplers take it as it is.
+
+    Examples
+    --------
+    >>> params = Parameters(jnp.array([1527.5]), jnp.array([0.85]), jnp.array(49.5))
+    >>> params.theta.shape
+    (1,)
     """
 
     beta: Array
@@ -43,8 +53,7 @@ def residual_df(data: CrossProducts, reml: bool) -> Array:
 
 
 def solve_fixed(gram: Array) -> tuple[Array, Array, Array]:
-    """Fixed effects on the orthonormal basis, ``r**2``, and ``log|X'V^-1X|`` from ``[X y]'V^-1[X
-    y]``."""
+    """Beta on the orthonormal basis, ``r**2`` and ``log|X'V^-1X|``, from ``[X y]'V^-1[X y]``."""
     p = gram.shape[0] - 1
     if p == 0:
         return gram[:0, 0], gram[0, 0], jnp.zeros((), gram.dtype)
@@ -86,7 +95,12 @@ def profiled_deviance(theta: Array, data: CrossProducts, *, reml: bool = True) -
 
     Notes
     -----
-    Bates et al. (2015), equations 30 (ML) and 41 (REML).
+    With ``V = I + sqrt(W) Z Lambda Lambda' Z' sqrt(W)`` and ``r**2`` the penalised residual sum of
+    squares (Bates et al. 2015, section 3.4), the deviance is
+
+        log|V| - sum(log w) + n (1 + log(2 pi r**2 / n)).
+
+    The REML criterion has ``n - p`` for n, and ``log|X' sqrt(W) V^-1 sqrt(W) X|`` more.
 
     Examples
     --------
@@ -118,6 +132,10 @@ def marginal_loglik(params: Parameters, data: CrossProducts) -> Array:
     Returns
     -------
     Array, scalar
+
+    Notes
+    -----
+    Bates et al. (2015), section 3.4, before profiling.
 
     Examples
     --------
@@ -154,6 +172,20 @@ def restricted_loglik(theta: Array, sigma: Array, data: CrossProducts) -> Array:
     -------
     Array, scalar
         ``-2`` times it equals the REML criterion at the optimal sigma.
+
+    Notes
+    -----
+    Bates et al. (2015), section 3.4, before sigma is profiled out.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, lmmjax as lj
+    >>> design = lj.build_design("Yield ~ 1 + (1 | Batch)", lj.datasets.load("Dyestuff"))
+    >>> with lj.double_precision():
+    ...     data = lj.cross_products(lj.prepare_design(design), design.y)
+    ...     theta, sigma = jnp.array([0.8483237952922]), jnp.array(49.5101)
+    ...     print(f"{-2 * lj.restricted_loglik(theta, sigma, data):.6f}")
+    319.654277
     """
     reduced = data.elimination.reduce(data.standard_factors(theta))
     _, rss, logdet_fixed = solve_fixed(reduced.gram)
@@ -169,13 +201,64 @@ def restricted_loglik(theta: Array, sigma: Array, data: CrossProducts) -> Array:
 
 
 def fixed_effects(theta: Array, data: CrossProducts) -> Array:
-    """Generalised least-squares estimate of beta given theta, shape (p,), in the units of X and
-    y."""
+    """Generalised least-squares estimate of beta given theta.
+
+    Parameters
+    ----------
+    theta : Array, shape (n_theta,)
+        Relative covariance parameters, in lme4's order and units.
+    data : CrossProducts
+
+    Returns
+    -------
+    Array, shape (p,)
+        In the units of X and y.
+
+    Notes
+    -----
+    ``(X'V^-1X)^-1 X'V^-1 (y - offset)``, as in Bates et al. (2015), section 3.2.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, lmmjax as lj
+    >>> design = lj.build_design("Yield ~ 1 + (1 | Batch)", lj.datasets.load("Dyestuff"))
+    >>> with lj.double_precision():
+    ...     data = lj.cross_products(lj.prepare_design(design), design.y)
+    ...     print(lj.fixed_effects(jnp.array([0.8483237952922]), data).round(4))
+    [1527.5]
+    """
     beta, _, _ = solve_fixed(data.elimination.reduce(data.standard_factors(theta)).gram)
     return data.beta_ols + data.scale * jnp.linalg.solve(data.fixed_factor, beta)
 
 
 def residual_sd(theta: Array, data: CrossProducts, *, reml: bool = True) -> Array:
-    """The sigma that maximises the (restricted) likelihood given theta."""
+    """The sigma that maximises the (restricted) likelihood given theta.
+
+    Parameters
+    ----------
+    theta : Array, shape (n_theta,)
+        Relative covariance parameters, in lme4's order and units.
+    data : CrossProducts
+    reml : bool
+        Which likelihood.
+
+    Returns
+    -------
+    Array, scalar
+        In the units of y.
+
+    Notes
+    -----
+    ``r / sqrt(n)``, or ``r / sqrt(n - p)`` under REML: Bates et al. (2015), section 3.4.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, lmmjax as lj
+    >>> design = lj.build_design("Yield ~ 1 + (1 | Batch)", lj.datasets.load("Dyestuff"))
+    >>> with lj.double_precision():
+    ...     data = lj.cross_products(lj.prepare_design(design), design.y)
+    ...     print(lj.residual_sd(jnp.array([0.8483237952922]), data).round(4))
+    49.5101
+    """
     _, rss, _ = solve_fixed(data.elimination.reduce(data.standard_factors(theta)).gram)
     return data.scale * jnp.sqrt(rss / residual_df(data, reml))
