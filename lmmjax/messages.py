@@ -68,7 +68,7 @@ def singular_bars(raw: Fitted, tol: float = SINGULAR_TOL) -> list[tuple[int, int
             size = structure.size
             if pivots is None:
                 own = slice(position, position + size)
-                root = raw.estimate.factors[t][own, own]
+                root = np.asarray(raw.estimate.factors[t])[own, own]
                 if structure.equivariance == "none":
                     # Searched in the columns' own units: bring them to unit scale here.
                     scale = np.sqrt(np.mean(np.square(raw.prepared.term_rows[t][:, own]), axis=0))

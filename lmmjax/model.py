@@ -10,9 +10,9 @@ from lmmjax.covariance import Covariance
 from lmmjax.design import build_design
 from lmmjax.errors import LmmError
 from lmmjax.fitting import fit_response, prepare_design
-from lmmjax.optimize.external import check_optimizer
 from lmmjax.likelihood.crossproducts import default_structures
 from lmmjax.messages import warn_about
+from lmmjax.optimize.external import check_optimizer
 from lmmjax.result import LinearMixedModelResult
 
 if TYPE_CHECKING:

@@ -22,6 +22,7 @@ def double_precision() -> AbstractContextManager[None]:
     """
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(True)
-    from jax.experimental import enable_x64  # older JAX
+    # Where older JAX has it; the stubs of a newer one do not.
+    from jax.experimental import enable_x64  # pyright: ignore[reportAttributeAccessIssue]
 
     return enable_x64(True)

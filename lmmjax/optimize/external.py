@@ -40,12 +40,13 @@ def check_optimizer(optimizer: Any) -> None:
         known = ("newton", "lbfgs", *(f"scipy:{m}" for m in SCIPY_METHODS))
         if optimizer not in known:
             raise LmmError(
-                f"Unknown optimizer {optimizer!r}. Choose one of {', '.join(known)}, or pass an optax "
-                "GradientTransformation such as optax.adam(0.01)."
+                f"Unknown optimizer {optimizer!r}. Choose one of {', '.join(known)}, or pass an "
+                "optax GradientTransformation such as optax.adam(0.01)."
             )
     elif not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise LmmError(
-            f"optimizer must be a name or an optax GradientTransformation, not {type(optimizer).__name__}."
+            "optimizer must be a name or an optax GradientTransformation, not "
+            f"{type(optimizer).__name__}."
         )
 
 
