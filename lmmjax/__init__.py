@@ -21,7 +21,7 @@ from lmmjax.likelihood.deviance import marginal_loglik as marginal_loglik
 from lmmjax.likelihood.deviance import profiled_deviance as profiled_deviance
 from lmmjax.likelihood.deviance import residual_sd as residual_sd
 from lmmjax.likelihood.deviance import restricted_loglik as restricted_loglik
-from lmmjax.model import lmm as lmm
 from lmmjax.likelihood.modes import conditional_modes as conditional_modes
+from lmmjax.model import lmm as lmm
 from lmmjax.precision import double_precision as double_precision
 from lmmjax.result import LinearMixedModelResult as LinearMixedModelResult
