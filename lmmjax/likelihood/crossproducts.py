@@ -270,7 +270,7 @@ def prepare(
         tops = 1 if rows.parent_index is None else rows.levels[1]
         within = np.zeros((w, w, tops))
         within[:-1, :-1] = group_gram(residual, residual, rows.parent_index, tops)
-        pattern, chosen, count = planning.patterns(plan, rows, root)
+        pattern, chosen, count = planning.patterns(plan, root)
         k = root.shape[0]
         if chosen is not None and planning.moments_pay(k, chosen.size, w, rows.own_levels):
             # Padded to a power of two with patterns that no group has, so that fits of similar

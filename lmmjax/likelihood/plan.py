@@ -145,7 +145,7 @@ def gather(
     )
 
 
-def patterns(plan: Plan, rows: Rows, root: np.ndarray) -> tuple[Any, Any, Any]:
+def patterns(plan: Plan, root: np.ndarray) -> tuple[Any, Any, Any]:
     """Distinct ``R_j``: pattern of each group, a representative of each, how many groups have it.
 
     Only for a single factor. Groups whose rows hold the same numbers in the same order get bitwise
@@ -234,7 +234,7 @@ def crossed_template(
         pair for pair, (a, b) in enumerate(zip(*pair_indices(k), strict=True)) if a == b
     ]
     explained = sum(np.bincount(target[: left.size], products[i], q * q) for i in diagonal_pairs)
-    rest_within = _rest_gram(rows, plan.rest_levels, starts, q) - np.reshape(explained, (q, q))
+    rest_within = _rest_gram(rows, starts, q) - np.reshape(explained, (q, q))
     cross = np.zeros((q, fixed.shape[1] + 1))
     residual = fixed.copy()
     for a in range(k):
@@ -267,7 +267,7 @@ def crossed_template(
     )
 
 
-def _rest_gram(rows: Rows, counts: tuple[int, ...], starts: np.ndarray, q: int) -> np.ndarray:
+def _rest_gram(rows: Rows, starts: np.ndarray, q: int) -> np.ndarray:
     """Lower triangle of ``Z'Z`` of the remaining terms."""
     gram = np.zeros(q * q)
     for s, (z_s, i_s) in enumerate(zip(rows.sparse, rows.sparse_index, strict=True)):
