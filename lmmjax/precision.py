@@ -13,6 +13,10 @@ def double_precision() -> AbstractContextManager[None]:
     Criteria, gradients and degrees of freedom need it: lme4's reference values are matched to
     1e-10 in 64 bits, and to about 1e-4 in 32 bits.
 
+    Returns
+    -------
+    context manager
+
     Examples
     --------
     >>> import jax.numpy as jnp
