@@ -281,6 +281,19 @@ def exactly(x: Sequence[float] | np.ndarray) -> list[decimal.Decimal]:
 
 
 @precise
+def gradient(function: Callable[[list[Any]], Any], x: Any) -> np.ndarray:
+    """First derivatives alone, as :func:`derivatives` takes them."""
+    x = exactly(x)
+    sides = []
+    for i in range(len(x)):
+        up, down = list(x), list(x)
+        up[i] += STEP
+        down[i] -= STEP
+        sides.append((function(up) - function(down)) / (2 * STEP))
+    return np.array(sides, float)
+
+
+@precise
 def derivatives(
     function: Callable[[list[Any]], Any], x: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -20,6 +20,10 @@ from lmmjax.covariance import Covariance, Unstructured
 from lmmjax.likelihood import plan
 from lmmjax.likelihood.crossproducts import CrossProducts, Prepared, cross_products, prepare
 
+#: Compiled once and run a few times: half of the time to compile is spent on speed. Whole fits are
+#: tested as users compile them.
+QUICK: dict[str, bool | str] = {"xla_backend_optimization_level": "0"}
+
 #: Rows of each of eight groups: one row to twelve, so most slopes have too few rows somewhere.
 SIZES = (1, 2, 3, 5, 7, 8, 10, 12)
 N = sum(SIZES)

@@ -19,13 +19,13 @@ from lmmjax.estimate import objective
 from lmmjax.likelihood.crossproducts import CrossProducts
 
 
-@jax.jit
+@partial(jax.jit, compiler_options=layouts.QUICK)
 def search(theta: Array, data: CrossProducts) -> Any:
     """Value, gradient and Hessian that the fit uses, ML and REML."""
     return [objective(theta, data, reml)[:3] for reml in (False, True)]
 
 
-@partial(jax.jit, static_argnames="mode")
+@partial(jax.jit, static_argnames="mode", compiler_options=layouts.QUICK)
 def hessian(theta: Array, data: CrossProducts, mode: str) -> Array:
     """Hessian of the public criterion by the user's own choice of modes."""
     outer, inner = {"forward": (jax.jacfwd, jax.jacfwd), "mixed": (jax.jacfwd, jax.jacrev)}[mode]

@@ -34,7 +34,7 @@ def profiled_everything(theta: Array, data: CrossProducts) -> dict[str, Any]:
     }
 
 
-profiled = jax.jit(profiled_everything)
+profiled = jax.jit(profiled_everything, compiler_options=layouts.QUICK)
 
 
 def relative(found: Any, truth: Any) -> float:
@@ -49,7 +49,7 @@ def test_criteria_equal_the_dense_computation(name: str) -> None:
         # 1e5 in several terms at once leaves differences of 1e-10 of what was there.
         tol = 1e-10 if label != "1e5" or len(problem.terms) == 1 else 1e-6
         truth = exact.at(theta)
-        if label in {"rank one", "1e5"}:
+        if label == "rank one":
             full = brute_force.dense(problem, theta)
             for reml in (False, True):
                 assert brute_force.gap(truth.criterion(reml), full.criterion(reml)) < 1e-35
@@ -71,7 +71,7 @@ def test_reverse_mode_gradient(name: str) -> None:
         scale = np.maximum(np.abs(theta), 1.0)
         start = brute_force.exactly(theta)
         wide = brute_force.to_numbers(scale[:, None] * along, brute_force.decimal.Decimal)
-        _, first, _ = brute_force.derivatives(
+        first = brute_force.gradient(
             lambda t, s=start, w=wide: exact.criterion(s + w @ t, True), np.zeros(along.shape[1])
         )
         found = (scale * profiled(theta, data)["reml gradient"]) @ along
@@ -149,8 +149,8 @@ def test_groups_of_one_and_of_a_thousand_rows() -> None:
         assert relative(found["reml"], truth.criterion(True)) < 1e-10, label
 
 
-@partial(jax.jit, static_argnames="gradient")
-def likelihoods(params: lj.Parameters, data: CrossProducts, gradient: bool = True) -> Any:
+@partial(jax.jit, compiler_options=layouts.QUICK)
+def likelihoods(params: lj.Parameters, data: CrossProducts) -> Any:
     restricted = jax.value_and_grad(lj.restricted_loglik, (0, 1))(params.theta, params.sigma, data)
     return jax.value_and_grad(lj.marginal_loglik)(params, data), restricted
 
@@ -172,15 +172,14 @@ def test_likelihoods_with_every_parameter_free(name: str) -> None:
         assert relative(value, full.loglik(numbers, mpmath.mpf(sigma))) < 1e-10
         assert relative(restricted, full.restricted(mpmath.mpf(sigma))) < 1e-10
 
-        truth, first, _ = brute_force.derivatives(
+        first = brute_force.gradient(
             lambda t, p=p: exact.at(t[p:-1]).loglik(np.array(t[:p], object), t[-1]),
             np.concatenate([beta, theta, [sigma]]),
         )
-        assert relative(value, truth) < 1e-10
         found = np.concatenate([gradient.beta, gradient.theta, [gradient.sigma]])
         assert layouts.error(found / np.max(np.abs(first)), first / np.max(np.abs(first))) < 1e-10
 
-        truth, first, _ = brute_force.derivatives(
+        first = brute_force.gradient(
             lambda t: exact.at(t[:-1]).restricted(t[-1]), np.append(theta, sigma)
         )
         found = np.append(*restricted_gradient)

@@ -135,7 +135,7 @@ def in_single(tree: Any) -> Any:
     )
 
 
-@partial(jax.jit, static_argnames="reml")
+@partial(jax.jit, static_argnames="reml", compiler_options=layouts.QUICK)
 def everything(theta: Array, data: CrossProducts, reml: bool = True) -> dict[str, Any]:
     sigma = lj.residual_sd(theta, data, reml=reml)
     params = lj.Parameters(lj.fixed_effects(theta, data), theta, sigma)
