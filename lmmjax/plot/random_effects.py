@@ -81,19 +81,24 @@ def caterpillar(
     for j, ax in enumerate(grid[0]):
         value, reach = modes[order, j], half[order, j]
         clear = np.abs(value) > reach
-        ax.axvline(0.0, color=FAINT, lw=1, zorder=0)
-        width = 1.3 if named else 0.6
-        ax.hlines(place[~clear], (value - reach)[~clear], (value + reach)[~clear], DATA, lw=width)
-        ax.hlines(place[clear], (value - reach)[clear], (value + reach)[clear], MODEL, lw=width)
-        size = 20 if named else 5
-        ax.scatter(
-            value[~clear], place[~clear], size, facecolor="white", edgecolor=DATA, lw=1, zorder=3
-        )
-        ax.scatter(value[clear], place[clear], size, color=MODEL, lw=1, zorder=3)
+        ax.axvline(0.0, color=FAINT if named else "black", lw=1, zorder=0 if named else 3)
+        # Thousands of intervals merge into an area: pale, so that the effects stand out.
+        style = {"lw": 1.3} if named else {"lw": 0.6, "alpha": 0.35}
+        low, high = value - reach, value + reach
+        ax.hlines(place[~clear], low[~clear], high[~clear], DATA, **style)
+        ax.hlines(place[clear], low[clear], high[clear], MODEL, **style)
+        if named:
+            hollow: dict[str, Any] = {"facecolor": "white", "edgecolor": DATA, "lw": 1}
+            ax.scatter(value[~clear], place[~clear], 20, zorder=3, **hollow)
+            ax.scatter(value[clear], place[clear], 20, color=MODEL, lw=1, zorder=3)
+        else:
+            ax.plot(value, place, ".", color="black", ms=2, mew=0, zorder=3)
         ax.set_title(effect_label(fit, term.columns[j], units), fontsize=11, loc="left")
         ax.set_ylim(-1, count)
     figure.supxlabel(
-        f"Random effect, with {100 * level:g}% interval (filled: excludes zero)", fontsize=10
+        f"Random effect, with {100 * level:g}% interval "
+        f"({'filled' if named else 'blue'}: excludes zero)",
+        fontsize=10,
     )
     first = grid[0, 0]
     if named:
@@ -268,7 +273,7 @@ def _dumbbells(
     height = float(np.clip(1.6 + 0.15 * count, 3.0, 10.0)) if named else 5.5
     figure, grid = panels(figure, 1, 1, (5.6, height))
     ax = grid[0, 0]
-    size = 22 if named else 5
+    size = 22 if named else 4
     ax.axvline(base, color=LINE, lw=1.2, label="population", zorder=1)
     ax.hlines(place, separate[order], pooled[order], "#8c96a0", lw=1.2 if named else 0.5, zorder=2)
     ax.scatter(
