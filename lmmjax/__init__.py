@@ -11,6 +11,7 @@ from lmmjax.errors import FormulaError as FormulaError
 from lmmjax.errors import LmmError as LmmError
 from lmmjax.errors import LmmWarning as LmmWarning
 from lmmjax.fitting import prepare_design as prepare_design
+from lmmjax.inference.comparison import anova as anova
 from lmmjax.likelihood.crossproducts import CrossProducts as CrossProducts
 from lmmjax.likelihood.crossproducts import Prepared as Prepared
 from lmmjax.likelihood.crossproducts import cross_products as cross_products

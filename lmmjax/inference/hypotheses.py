@@ -1,0 +1,223 @@
+"""Hypotheses as text: ``"recipeB - recipeC = 0"`` to rows of L and their right-hand sides.
+
+The grammar, with coefficient names as the fit prints them:
+
+    hypotheses = hypothesis ("," hypothesis)*
+    hypothesis = sum ("=" sum)*              without "=", the sum is tested against 0
+    sum        = product (("+" | "-") product)*
+    product    = sign (("*" | "/") sign)*
+    sign       = ("+" | "-") sign | number | name | "`" name "`" | "(" sum ")"
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from lmmjax.errors import LmmError
+
+_NUMBER = re.compile(r"(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+_WORD = re.compile(r"[^\W\d][\w.]*")
+
+
+def _in_word(character: str) -> bool:
+    return character.isalnum() or character in ("_", ".")
+
+
+class Hypotheses(NamedTuple):
+    """``L beta = rhs``.
+
+    Attributes
+    ----------
+    L : ndarray, shape (q, p)
+    rhs : ndarray, shape (q,)
+    labels : tuple of str
+        Each row's text.
+    """
+
+    L: np.ndarray
+    rhs: np.ndarray
+    labels: tuple[str, ...]
+
+
+class _Linear(NamedTuple):
+    """``weights @ beta + constant``."""
+
+    weights: np.ndarray
+    constant: float
+
+    def plus(self, other: _Linear, sign: float = 1.0) -> _Linear:
+        return _Linear(self.weights + sign * other.weights, self.constant + sign * other.constant)
+
+    def times(self, factor: float) -> _Linear:
+        return _Linear(self.weights * factor, self.constant * factor)
+
+
+class _Reader:
+    def __init__(self, text: str, names: Sequence[str]) -> None:
+        self.text = text
+        self.position = {name: j for j, name in enumerate(names)}
+        # The longest name first: "a:b" is one coefficient, not "a" and something else.
+        self.by_length = sorted(names, key=len, reverse=True)
+        self.at = 0
+
+    def fail(self, message: str, length: int = 1) -> LmmError:
+        shown = "".join(" " if c.isspace() else c for c in self.text)
+        return LmmError(f"{message}\n    {shown}\n    {' ' * self.at}{'^' * length}")
+
+    def skip(self) -> None:
+        while self.at < len(self.text) and self.text[self.at].isspace():
+            self.at += 1
+
+    def take(self, *symbols: str) -> str | None:
+        self.skip()
+        found = self.text[self.at : self.at + 1]
+        # "==" is written by those who think of tests as comparisons.
+        if found == "=" and "=" in symbols and self.text[self.at : self.at + 2] == "==":
+            self.at += 1
+        if found and found in symbols:
+            self.at += 1
+            return found
+        return None
+
+    def name(self) -> str | None:
+        """The longest coefficient name that starts here and ends with a word."""
+        for name in self.by_length:
+            end = self.at + len(name)
+            if not self.text.startswith(name, self.at):
+                continue
+            after = self.text[end : end + 1]
+            if _in_word(name[-1]) and _in_word(after):
+                continue
+            self.at = end
+            return name
+        found = _WORD.match(self.text, self.at)
+        if found and found[0] == "Intercept" and "(Intercept)" in self.position:
+            self.at = found.end()
+            return "(Intercept)"
+        return None
+
+    def column(self, name: str) -> _Linear:
+        weights = np.zeros(len(self.position))
+        weights[self.position[name]] = 1.0
+        return _Linear(weights, 0.0)
+
+    def atom(self) -> _Linear:
+        if sign := self.take("+", "-"):
+            return self.atom().times(-1.0 if sign == "-" else 1.0)
+        if self.take("`"):
+            end = self.text.find("`", self.at)
+            quoted = self.text[self.at : end] if end >= 0 else ""
+            if quoted not in self.position:
+                raise self.fail(f"there is no coefficient {quoted!r}{self.hint(quoted)}")
+            self.at = end + 1
+            return self.column(quoted)
+        self.skip()
+        if name := self.name():
+            return self.column(name)
+        if number := _NUMBER.match(self.text, self.at):
+            self.at = number.end()
+            return _Linear(np.zeros(len(self.position)), float(number[0]))
+        if self.take("("):
+            inside = self.sum()
+            if not self.take(")"):
+                raise self.fail("a ')' is missing here")
+            return inside
+        if word := _WORD.match(self.text, self.at):
+            raise self.fail(
+                f"there is no coefficient {word[0]!r}{self.hint(word[0])}", len(word[0])
+            )
+        raise self.fail("a number or the name of a coefficient is expected here")
+
+    def hint(self, name: str) -> str:
+        close = difflib.get_close_matches(name, list(self.position), n=1)
+        if close:
+            return f"; did you mean {close[0]!r}?"
+        return f"; the coefficients are {', '.join(map(repr, self.position))}"
+
+    def product(self) -> _Linear:
+        left = self.atom()
+        while operator := self.take("*", "/"):
+            at = self.at - 1
+            right = self.atom()
+            if operator == "*" and not left.weights.any():
+                left, right = right, left
+            if right.weights.any() or (operator == "/" and right.constant == 0.0):
+                self.at = at
+                raise self.fail(
+                    "hypotheses are linear: a coefficient can only be multiplied by a number, or "
+                    "divided by one that is not zero"
+                )
+            left = left.times(right.constant if operator == "*" else 1.0 / right.constant)
+        return left
+
+    def sum(self) -> _Linear:
+        left = self.product()
+        while operator := self.take("+", "-"):
+            left = left.plus(self.product(), 1.0 if operator == "+" else -1.0)
+        return left
+
+    def hypotheses(self) -> list[tuple[_Linear, str]]:
+        found: list[tuple[_Linear, str]] = []
+        while True:
+            self.skip()
+            start = self.at
+            sides = [self.sum()]
+            while self.take("="):
+                sides.append(self.sum())
+            text = self.text[start : self.at].strip()
+            if len(sides) == 1:
+                sides.append(_Linear(np.zeros(len(self.position)), 0.0))
+            for left, right in pairwise(sides):
+                difference = left.plus(right, -1.0)
+                if not difference.weights.any():
+                    self.at = start
+                    raise self.fail(f"{text!r} says nothing about any coefficient")
+                found.append((difference, text))
+            if self.take(","):
+                continue
+            self.skip()
+            if self.at < len(self.text):
+                raise self.fail("an operator, '=' or ',' is expected here")
+            return found
+
+
+def parse_hypotheses(text: str | Sequence[str], names: Sequence[str]) -> Hypotheses:
+    """Read linear hypotheses about named coefficients.
+
+    Parameters
+    ----------
+    text : str or sequence of str
+        ``"time = 0"``, ``"recipeB - recipeC = 0, 2 * time = 1"``; an ``=`` may be left out, and
+        then means ``= 0``. A name that reads like an expression may stand between backticks.
+    names : sequence of str
+        Names of the p coefficients.
+
+    Returns
+    -------
+    Hypotheses
+        ``L``, shape (q, p), ``rhs``, shape (q,), and the rows' texts.
+
+    Raises
+    ------
+    LmmError
+        The text cannot be read, names no coefficient, or is not linear.
+
+    Examples
+    --------
+    >>> found = parse_hypotheses("b - 2 * c = 1", ["(Intercept)", "b", "c"])
+    >>> found.L.tolist(), found.rhs.tolist()
+    ([[0.0, 1.0, -2.0]], [1.0])
+    """
+    texts = [text] if isinstance(text, str) else list(text)
+    rows = [row for each in texts for row in _Reader(each, names).hypotheses()]
+    return Hypotheses(
+        np.stack([linear.weights for linear, _ in rows]),
+        np.array([0.0 - linear.constant for linear, _ in rows]),
+        tuple(label for _, label in rows),
+    )
