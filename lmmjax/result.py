@@ -462,8 +462,16 @@ class LinearMixedModelResult(Estimates):
 
     # --- tables ----------------------------------------------------------------------------------
 
-    def summary(self) -> Summary:
+    def summary(
+        self,
+        ddf: Literal["satterthwaite", "kenward-roger", "asymptotic"] = "satterthwaite",
+    ) -> Summary:
         """Everything at a glance; prints in the layout of lme4 and lmerTest.
+
+        Parameters
+        ----------
+        ddf : {"satterthwaite", "kenward-roger", "asymptotic"}, default "satterthwaite"
+            Of the fixed effects' t tests; as in :meth:`contest`.
 
         Returns
         -------
@@ -480,7 +488,7 @@ class LinearMixedModelResult(Estimates):
         """
         from lmmjax.reading.summary import summary
 
-        return summary(self)
+        return summary(self, ddf)
 
     def tidy(
         self,

@@ -150,6 +150,24 @@ def standard_errors_and_df(
     return np.sqrt(variance), df
 
 
+def coefficient_table(fit: LinearMixedModelResult, ddf: str) -> pd.DataFrame:
+    """The fixed effects' table by a method of degrees of freedom, one of ``METHODS``."""
+    import pandas as pd
+
+    se, df = standard_errors_and_df(fit, np.eye(len(fit.beta)), ddf)
+    t = fit.beta / se
+    return pd.DataFrame(
+        {
+            "Estimate": fit.beta,
+            "Std. Error": se,
+            "df": df,
+            "t value": t,
+            "Pr(>|t|)": two_sided_p(t, df),
+        },
+        index=fit.x_index,
+    )
+
+
 def adjust_p(p: np.ndarray, method: str) -> np.ndarray:
     """P values, shape (q,), adjusted for being several.
 

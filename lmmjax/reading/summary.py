@@ -182,9 +182,21 @@ class Summary:
         return "<div>" + "".join(parts) + "</div>"
 
 
-def summary(fit: LinearMixedModelResult) -> Summary:
+#: Of the title, by method.
+T_TESTS = {
+    "satterthwaite": "t-tests use Satterthwaite's method",
+    "kenward-roger": "t-tests use Kenward-Roger's method",
+    "asymptotic": "tests are asymptotic",
+}
+
+
+def summary(fit: LinearMixedModelResult, ddf: str = "satterthwaite") -> Summary:
     """Gather the parts of a fit's summary."""
     import pandas as pd
+
+    from lmmjax.inference.contrasts import check_method, coefficient_table
+
+    ddf = check_method(ddf)
 
     how = "REML" if fit.reml else "maximum likelihood"
     if fit.reml:
@@ -200,14 +212,14 @@ def summary(fit: LinearMixedModelResult) -> Summary:
     se = fit.standard_errors
     quantiles = np.quantile(fit.scaled_residuals, [0.0, 0.25, 0.5, 0.75, 1.0])
     return Summary(
-        title=f"Linear mixed model fit by {how}. t-tests use Satterthwaite's method",
+        title=f"Linear mixed model fit by {how}. {T_TESTS[ddf]}",
         formula=fit.formula,
         information=information,
         scaled_residuals=pd.Series(quantiles, index=["Min", "1Q", "Median", "3Q", "Max"]),
         varcorr=fit.varcorr,
         nobs=fit.nobs,
         ngroups=fit.ngroups,
-        coefficients=fit.coefficients,
+        coefficients=fit.coefficients if ddf == "satterthwaite" else coefficient_table(fit, ddf),
         correlation=fit.vcov / np.outer(se, se),
         messages=fit.messages,
     )

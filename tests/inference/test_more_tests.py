@@ -32,7 +32,7 @@ MODELS = {
 
 
 #: Each compiles an elimination of its own.
-SLOW = ("nested", "quadratic", "uneven_slope")
+SLOW = ("nested", "quadratic", "uneven_slope", "crossed", "weighted")
 ALL = [pytest.param(m, marks=pytest.mark.slow) if m in SLOW else m for m in MODELS]
 
 
@@ -150,6 +150,7 @@ def test_kenward_roger_needs_reml(fits):
         ml.anova(ddf="kenward-roger")
 
 
+@pytest.mark.slow
 def test_kenward_roger_refuses_a_structure_that_is_not_linear(fits):
     fit = fits(
         "sleepstudy",
@@ -267,3 +268,15 @@ def test_no_terms_and_no_intercept(fits, type):
     assert "no terms" in str(empty)
     means = fits("cake", "angle ~ 0 + recipe + (1 | recipe:replicate)").anova(type)
     assert means.frame["NumDF"].tolist() == [3]
+
+
+def test_summary_by_method(fits):
+    fit = fits("sleepstudy", "Reaction ~ Days + (1 | Subject)")
+    summary = fit.summary(ddf="kenward-roger")
+    tests = fit.contest(np.eye(2), joint=False, ddf="kenward-roger")
+    assert_allclose(summary.coefficients, tests[summary.coefficients.columns])
+    assert "Kenward-Roger's method" in str(summary)
+    assert "Inf" in str(fit.summary(ddf="asymptotic"))
+    assert str(fit.summary(ddf="satterthwaite")) == str(fit.summary())
+    with pytest.raises(lj.LmmError, match="ddf must be"):
+        fit.summary(ddf="exact")
