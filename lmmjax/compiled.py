@@ -128,6 +128,11 @@ class _Layout:
         return jax.tree.unflatten(self.treedef, leaves)
 
 
+def _has_foreign_structures(args: Any) -> bool:
+    structures = (s for arg in args for bars in getattr(arg, "structures", ()) for s in bars)
+    return any(not type(s).__module__.startswith("lmmjax.") for s in structures)
+
+
 class Kernel:
     """A pure function compiled ahead of time, in 64 bits, for each shape of its arguments.
 
@@ -177,7 +182,9 @@ class Kernel:
     def _obtain(self, args: Any, static: dict[str, Any], key: str) -> tuple[Any, _Layout]:
         from jax.experimental import serialize_executable
 
-        folder = cache_directory()
+        # The digest below does not see the code of structures that a user writes: keep those in
+        # memory only.
+        folder = None if _has_foreign_structures(args) else cache_directory()
         digest = hashlib.sha256((_environment() + key).encode()).hexdigest()[:32]
         file = folder / f"{self.name}-{digest}.exe" if folder else None
         if file is not None and file.is_file():

@@ -11,7 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import lmmjax as lj
 from lmmjax.compiled import Kernel, cache_directory, clear_cache
+from lmmjax.covariance import Diagonal
 
 SCRIPT = """
 import lmmjax as lj
@@ -69,6 +71,19 @@ def test_off_and_unwritable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
     blocked.write_text("a file where the folder should be")
     monkeypatch.setenv("LMMJAX_CACHE_DIR", str(blocked))
     np.testing.assert_array_equal(Kernel(double)(np.arange(2.0))["twice"], [0.0, 2.0])
+
+
+def test_structures_of_a_user_are_not_kept_on_disk(folder: Path) -> None:
+    """The file name cannot know their code: an edited class would get the old executable."""
+
+    class Halved(Diagonal):
+        def factor(self, theta: jnp.ndarray) -> jnp.ndarray:
+            return super().factor(theta) / 2
+
+    df = lj.datasets.load("Dyestuff")
+    fit = lj.lmm("Yield ~ 1 + (1 | Batch)", df, covariance={"Batch": Halved(1)})
+    assert fit.converged
+    assert list(folder.glob("estimate-*.exe")) == []
 
 
 def test_another_process_gets_the_same_numbers(folder: Path) -> None:

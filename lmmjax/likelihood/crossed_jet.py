@@ -75,6 +75,7 @@ def crossed_jet(
     A_inv, logdet_rest = spd_inverse_and_logdet(A)
     F = scale_rows(factors, levels, E)
     X = A_inv @ F
+    X = X + A_inv @ (F - A @ X)  # refined: the explicit inverse alone loses cond(A) of the value
     u = scale_rows(factors, levels, X, transpose=False)
     Su = S @ u
 

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-#: Up to this size the recurrences are written out; beyond, LAPACK (the graph would grow as k**3).
-UNROLL = 4
+#: Up to this size the recurrences are written out; beyond, they loop (the graph grows as k**3).
+UNROLL = 3
 
 
 Rows = list[list[Array]]
@@ -90,6 +90,31 @@ def _inverse_ldl(a: Rows) -> tuple[Rows, list[Array], Array]:
     return inverse, shares, logdet
 
 
+def _inverse_ldl_loop(matrix: Array) -> tuple[Array, Array, Array]:
+    """``L^-1``, ``1 / d`` and ``log|A|`` of ``A = L D L'``, column by column in a loop.
+
+    Not LAPACK's batched routines: besides their loop over matrices, two of them that run at the
+    same time on a machine of two cores can wait for each other forever (jaxlib 0.10.2).
+    """
+    k = matrix.shape[0]
+    batch = (1,) * (matrix.ndim - 2)
+    eye = jnp.broadcast_to(jnp.eye(k, dtype=matrix.dtype).reshape(k, k, *batch), matrix.shape)
+    below = np.arange(k)
+
+    def eliminate(state: Array, j: Array) -> tuple[Array, tuple[Array, Array]]:
+        row = jax.lax.dynamic_index_in_dim(state, j, 0, keepdims=False)
+        column = jax.lax.dynamic_index_in_dim(state, j, 1, keepdims=False)
+        share, log = reciprocal_and_log(jax.lax.dynamic_index_in_dim(row, j, 0, keepdims=False))
+        lower = jnp.where((below > j).reshape(k, *batch), column * share, 0.0)
+        return state - lower[:, None] * row[None], (share, log)
+
+    # Gauss on [A | I] leaves [D L' | L^-1].
+    state, (shares, logs) = jax.lax.scan(
+        eliminate, jnp.concatenate([matrix, eye], axis=1), jnp.arange(k)
+    )
+    return state[:, k:], shares, jnp.sum(logs, axis=0)
+
+
 def _shrinkage_system(root: Array, factor: Array) -> Rows:
     """Entries of ``I + R Lambda Lambda' R'``."""
     scaled = _product(_rows(root), _rows(factor))
@@ -123,13 +148,8 @@ def inverse_factor(matrix: Array) -> tuple[Array, Array]:
     """
     k = matrix.shape[0]
     if k > UNROLL:
-        first = jnp.moveaxis(matrix, (0, 1), (-2, -1))
-        lower = jnp.linalg.cholesky(first)
-        eye = jnp.broadcast_to(jnp.eye(k, dtype=matrix.dtype), first.shape)
-        inverse = jax.lax.linalg.triangular_solve(lower, eye, left_side=True, lower=True)
-        diagonal = jnp.diagonal(lower, axis1=-2, axis2=-1)
-        inverse = jnp.moveaxis(inverse, (-2, -1), (0, 1))
-        return inverse, 2.0 * jnp.sum(jnp.log(diagonal), axis=-1)
+        inverse, shares, logdet = _inverse_ldl_loop(matrix)
+        return jnp.sqrt(shares)[:, None] * inverse, logdet
     inverse, shares, logdet = _inverse_ldl(_rows(matrix))
     zero = jnp.zeros_like(logdet)
     roots = [jnp.sqrt(share) for share in shares]

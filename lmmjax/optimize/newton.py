@@ -102,7 +102,7 @@ def newton_update(
     step, predicted, lowest = propose(current, radius)
     gradient = jnp.max(jnp.abs(current.gradient))
     flat = lowest > -jnp.sqrt(eps)
-    done = flat & (gradient <= tol)
+    done = jnp.isfinite(current.value) & flat & (gradient <= tol)
     stuck = ~accept & (polishing | (length < 1e-12 * (1.0 + jnp.max(jnp.abs(theta)))))
     status = jnp.where(
         done,
