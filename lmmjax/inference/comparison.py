@@ -101,6 +101,8 @@ def anova(
         heading.append("REML fits were refitted by maximum likelihood (ML)")
     elif not refit:
         _check_as_they_are(fits)
+        if fits[0].reml:
+            heading.append("Restricted likelihoods (REML): the fixed effects are the same")
     labels = [f"model {i + 1}" for i in range(len(fits))]
     heading += [f"{label}: {fit.formula}" for label, fit in zip(labels, fits, strict=True)]
     order = sorted(range(len(fits)), key=lambda i: fits[i].df_model)
