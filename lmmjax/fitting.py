@@ -6,6 +6,7 @@ arrays in the units of the data.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -267,12 +268,19 @@ def refit_response(fitted: Fitted, y: np.ndarray) -> Fitted:
     return Fitted(fitted.prepared, y, fitted.reml, "newton", result)
 
 
+#: Arrays of prepared designs on the device, by the design's identity, for as long as it lives. Not
+#: stored with it: copied or unpickled outside the 64-bit scope, JAX would cut them to 32 bits.
+_sent: dict[int, Prepared] = {}
+
+
 def _on_device(prepared: Prepared) -> Prepared:
     """The design's arrays on the device, sent once."""
-    if "_device" not in prepared.__dict__:
+    key = id(prepared)
+    if key not in _sent:
         with double_precision():
-            prepared.__dict__["_device"] = jax.device_put(prepared)
-    return prepared.__dict__["_device"]
+            _sent[key] = jax.device_put(prepared)
+        weakref.finalize(prepared, _sent.pop, key, None)
+    return _sent[key]
 
 
 def _is_large(data: CrossProducts) -> bool:
