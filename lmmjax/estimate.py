@@ -69,7 +69,7 @@ def value_and_gradient(theta: Array, data: CrossProducts, reml: bool) -> tuple[A
 
     def value(t: Array) -> Array:
         reduced = standardized_reduce(t, data)
-        _, rss, logdet_fixed = solve_fixed(reduced.gram)
+        _, _, rss, logdet_fixed = solve_fixed(reduced.gram)
         return reduced.logdet + df * jnp.log(rss) + (logdet_fixed if reml else 0.0)
 
     return jax.value_and_grad(value)(theta)

@@ -14,6 +14,7 @@ from jax import Array
 
 from lmmjax.likelihood.crossproducts import CrossProducts
 from lmmjax.likelihood.dense import Reduced
+from lmmjax.likelihood.smallblock import inverse_factor
 from lmmjax.likelihood.standardize import log_abs_determinant
 
 LOG_2PI = 1.8378770664093453
@@ -52,21 +53,40 @@ def residual_df(data: CrossProducts, reml: bool) -> Array:
     return data.n_obs - data.n_fixed if reml else data.n_obs
 
 
-def solve_fixed(gram: Array) -> tuple[Array, Array, Array]:
-    """Beta on the orthonormal basis, ``r**2`` and ``log|X'V^-1X|``, from ``[X y]'V^-1[X y]``."""
+class FixedSolution(NamedTuple):
+    """Fixed effects given ``G = [X y]'V^-1[X y]``, on the orthonormal basis.
+
+    Attributes
+    ----------
+    beta : Array, shape (p,)
+    half : Array, shape (p, p)
+        ``L^-1`` with ``G_XX = L L'``.
+    rss : Array, scalar
+        ``r^2``.
+    logdet : Array, scalar
+        ``log|G_XX|``.
+    """
+
+    beta: Array
+    half: Array
+    rss: Array
+    logdet: Array
+
+
+def solve_fixed(gram: Array) -> FixedSolution:
+    """Profile out beta from ``G = [X y]'V^-1[X y]``, shape (p + 1, p + 1)."""
     p = gram.shape[0] - 1
     if p == 0:
-        return gram[:0, 0], gram[0, 0], jnp.zeros((), gram.dtype)
-    lower = jnp.linalg.cholesky(gram[:p, :p])
-    half = jnp.linalg.solve(lower, gram[:p, p])
-    beta = jnp.linalg.solve(lower.T, half)
-    logdet = 2.0 * jnp.sum(jnp.log(jnp.diagonal(lower)))
-    return beta, gram[p, p] - half @ half, logdet
+        zero = jnp.zeros((), gram.dtype)
+        return FixedSolution(gram[:0, 0], gram[:0, :0], gram[0, 0], zero)
+    half, logdet = inverse_factor(gram[:p, :p])
+    explained = half @ gram[:p, p]
+    return FixedSolution(explained @ half, half, gram[p, p] - explained @ explained, logdet)
 
 
 def criterion(reduced: Reduced, data: CrossProducts, reml: bool) -> Array:
     """Profiled deviance (ML) or REML criterion, given the reduced cross-products."""
-    _, rss, logdet_fixed = solve_fixed(reduced.gram)
+    _, _, rss, logdet_fixed = solve_fixed(reduced.gram)
     df = residual_df(data, reml)
     # n log(2 pi r^2 / n) on the scale of y
     fit = df * (1.0 + LOG_2PI - jnp.log(df) + jnp.log(rss) + 2.0 * jnp.log(data.scale))
@@ -188,7 +208,7 @@ def restricted_loglik(theta: Array, sigma: Array, data: CrossProducts) -> Array:
     319.654277
     """
     reduced = data.elimination.reduce(data.standard_factors(theta))
-    _, rss, logdet_fixed = solve_fixed(reduced.gram)
+    _, _, rss, logdet_fixed = solve_fixed(reduced.gram)
     logdet_fixed = logdet_fixed + 2.0 * log_abs_determinant(data.fixed_factor)
     deviance = (
         reduced.logdet
@@ -227,7 +247,7 @@ def fixed_effects(theta: Array, data: CrossProducts) -> Array:
     ...     print(lj.fixed_effects(jnp.array([0.8483237952922]), data).round(4))
     [1527.5]
     """
-    beta, _, _ = solve_fixed(data.elimination.reduce(data.standard_factors(theta)).gram)
+    beta = solve_fixed(data.elimination.reduce(data.standard_factors(theta)).gram).beta
     return data.beta_ols + data.scale * jnp.linalg.solve(data.fixed_factor, beta)
 
 
@@ -260,5 +280,5 @@ def residual_sd(theta: Array, data: CrossProducts, *, reml: bool = True) -> Arra
     ...     print(lj.residual_sd(jnp.array([0.8483237952922]), data).round(4))
     49.5101
     """
-    _, rss, _ = solve_fixed(data.elimination.reduce(data.standard_factors(theta)).gram)
+    rss = solve_fixed(data.elimination.reduce(data.standard_factors(theta)).gram).rss
     return data.scale * jnp.sqrt(rss / residual_df(data, reml))

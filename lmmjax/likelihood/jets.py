@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -19,8 +18,8 @@ from lmmjax.likelihood.crossed import Crossed
 from lmmjax.likelihood.crossed_jet import crossed_jet
 from lmmjax.likelihood.crossproducts import CrossProducts, lambda_factors
 from lmmjax.likelihood.dense import Reduced
+from lmmjax.likelihood.deviance import solve_fixed
 from lmmjax.likelihood.jet import Jet, jet
-from lmmjax.likelihood.smallblock import UNROLL, inverse_factor
 
 
 class Objective(NamedTuple):
@@ -91,14 +90,7 @@ def fixed_part(gram: Jet, df: float | Array) -> FixedPart:
     """Profile out beta and sigma from the cross-products and their derivatives."""
     p = gram.value.shape[0] - 1
     dtype = gram.value.dtype
-    if p:
-        half, logdet = triangular_inverse(gram.value[:p, :p])
-        explained = half @ gram.value[:p, p]
-        beta = explained @ half
-        rss = gram.value[p, p] - explained @ explained
-    else:
-        half, logdet = jnp.zeros((0, 0), dtype), jnp.zeros((), dtype)
-        beta, rss = jnp.zeros((0,), dtype), gram.value[0, 0]
+    beta, half, rss, logdet = solve_fixed(gram.value)
     s = jnp.sqrt(df / rss)
     top = jnp.concatenate([half, jnp.zeros((p, 1), dtype)], axis=1)
     congruence = jnp.concatenate([top, jnp.concatenate([-s * beta, s[None]])[None, :]])
@@ -108,17 +100,6 @@ def fixed_part(gram: Jet, df: float | Array) -> FixedPart:
         right = jnp.moveaxis(gram.second, (-2, -1), (0, 1)) @ congruence.T
         second = jnp.sum(congruence.T * right, axis=-2)
     return FixedPart(beta, half, rss, logdet, first, second)
-
-
-def triangular_inverse(matrix: Array) -> tuple[Array, Array]:
-    """Inverse of the Cholesky factor, and log-determinant, of one positive definite matrix."""
-    if matrix.shape[0] <= UNROLL:
-        return inverse_factor(matrix)
-    lower = jnp.linalg.cholesky(matrix)
-    half = jax.scipy.linalg.solve_triangular(
-        lower, jnp.eye(matrix.shape[0], dtype=matrix.dtype), lower=True
-    )
-    return half, 2.0 * jnp.sum(jnp.log(jnp.diagonal(lower)))
 
 
 def _profiled_gradient(
