@@ -22,9 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from lmmjax.covariance import Covariance, block_diagonal
+from lmmjax.covariance import Covariance
 from lmmjax.likelihood import smallblock
 from lmmjax.likelihood.crossed import Crossed, symmetric
+from lmmjax.likelihood.crossproducts import lambda_factors
 from lmmjax.likelihood.dense import scale_rows, spd_inverse_and_logdet
 from lmmjax.likelihood.jet import Jet, jet
 
@@ -57,7 +58,7 @@ def crossed_jet(
     starts = np.cumsum([0] + [sum(s.n_theta for s in bars) for bars in structures])
     own = [np.arange(starts[t], starts[t + 1]) for t in engine.order]
     factor_jets = [
-        jet(lambda x, bars=structures[t]: _factor(bars, x), theta[i])
+        jet(lambda x, bars=structures[t]: lambda_factors((bars,), x)[0], theta[i])
         for t, i in zip(engine.order, own, strict=True)
     ]
     first_ids, rest_ids = own[0], own[1:]
@@ -196,16 +197,11 @@ def crossed_jet(
     )
 
 
-def _factor(bars: tuple[Covariance, ...], theta: Array) -> Array:
-    blocks, at = [], 0
-    for structure in bars:
-        blocks.append(structure.factor(theta[at : at + structure.n_theta]))
-        at += structure.n_theta
-    return block_diagonal(blocks)
-
-
 def _first_jet(engine: Crossed, bars: tuple[Covariance, ...], theta: Array) -> tuple[Jet, Jet]:
-    whole = jet(lambda x: smallblock.kept_share(jnp.asarray(engine.root), _factor(bars, x)), theta)
+    whole = jet(
+        lambda x: smallblock.kept_share(jnp.asarray(engine.root), lambda_factors((bars,), x)[0]),
+        theta,
+    )
     packed, logdets = (Jet(*parts) for parts in zip(*whole, strict=True))
     return packed, logdets
 

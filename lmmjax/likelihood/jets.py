@@ -20,6 +20,9 @@ from lmmjax.likelihood.crossproducts import CrossProducts, lambda_factors
 from lmmjax.likelihood.dense import Reduced
 from lmmjax.likelihood.deviance import solve_fixed
 from lmmjax.likelihood.jet import Jet, jet
+from lmmjax.likelihood.moments import MomentBlocks
+from lmmjax.likelihood.moments_jet import moments_jet
+from lmmjax.likelihood.smallblock import UNROLL
 
 
 class Objective(NamedTuple):
@@ -49,6 +52,12 @@ def reduced_jet(theta: Array, data: CrossProducts) -> tuple[Jet, Jet]:
     """Derivatives of log|V| and of the Gram matrix, in the search parameters."""
     if isinstance(data.elimination, Crossed):
         return crossed_jet(data.elimination, data.search_structures, theta)
+    if (
+        isinstance(data.elimination, MomentBlocks)
+        and not data.elimination.rest_levels
+        and data.elimination.root.shape[0] > UNROLL
+    ):
+        return moments_jet(data.elimination, data.search_structures[0], theta)
     whole = jet(lambda t: standardized_reduce(t, data), theta)
     logdet, gram = (Jet(*parts) for parts in zip(*whole, strict=True))
     return logdet, gram
