@@ -128,6 +128,11 @@ class _Layout:
         return jax.tree.unflatten(self.treedef, leaves)
 
 
+def _jax_keeps_executables() -> bool:
+    """Whether JAX's persistent cache is on: what comes out of it cannot be stored again."""
+    return bool(jax.config.jax_compilation_cache_dir)
+
+
 def _has_foreign_structures(args: Any) -> bool:
     structures = (s for arg in args for bars in getattr(arg, "structures", ()) for s in bars)
     return any(not type(s).__module__.startswith("lmmjax.") for s in structures)
@@ -184,7 +189,8 @@ class Kernel:
 
         # The digest below does not see the code of structures that a user writes: keep those in
         # memory only.
-        folder = None if _has_foreign_structures(args) else cache_directory()
+        keep = not _jax_keeps_executables() and not _has_foreign_structures(args)
+        folder = cache_directory() if keep else None
         digest = hashlib.sha256((_environment() + key).encode()).hexdigest()[:32]
         file = folder / f"{self.name}-{digest}.exe" if folder else None
         if file is not None and file.is_file():

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import lmmjax as lj
+from lmmjax import compiled
 from lmmjax.compiled import Kernel, cache_directory, clear_cache
 from lmmjax.covariance import Diagonal
 
@@ -26,6 +27,8 @@ print(repr(fit.criterion), fit.df.iloc[0])
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("LMMJAX_CACHE", raising=False)
     monkeypatch.setenv("LMMJAX_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(compiled, "_jax_keeps_executables", lambda: False)
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     return tmp_path
 
 
@@ -84,6 +87,18 @@ def test_structures_of_a_user_are_not_kept_on_disk(folder: Path) -> None:
     fit = lj.lmm("Yield ~ 1 + (1 | Batch)", df, covariance={"Batch": Halved(1)})
     assert fit.converged
     assert list(folder.glob("estimate-*.exe")) == []
+
+
+def test_beside_the_cache_of_jax_nothing_is_stored_twice(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder / "jax"))
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    for _ in range(2):
+        run = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        assert run.stdout.startswith("319.654276842")
+    assert list(folder.glob("*.exe")) == []
 
 
 def test_another_process_gets_the_same_numbers(folder: Path) -> None:
