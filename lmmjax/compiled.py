@@ -130,7 +130,7 @@ class _Layout:
 
 def _jax_keeps_executables() -> bool:
     """Whether JAX's persistent cache is on: what comes out of it cannot be stored again."""
-    return bool(jax.config.jax_compilation_cache_dir)
+    return bool(getattr(jax.config, "jax_compilation_cache_dir", None))
 
 
 def _has_foreign_structures(args: Any) -> bool:
