@@ -87,16 +87,10 @@ class Crossed:
 
     def right_part(self, packed: Array) -> tuple[Array, Array]:
         """``sum_j c_j' K_j c_j`` between remaining effects and ``[X y]``, and among ``[X y]``."""
-        k, r = self.columns.shape[:2]
+        k = self.columns.shape[0]
         kept = packed[symmetric_positions(k)]
         shrunk = jnp.einsum("abl,brl->arl", kept, self.columns)
-        by_entry = jnp.moveaxis(shrunk, 1, 2).reshape(-1, r)[self.entry_source]
-        cross = jax.ops.segment_sum(
-            self.entry[:, None] * by_entry,
-            self.entry_target,
-            self.rest_within.shape[0],
-            indices_are_sorted=True,
-        )
+        cross = self.spread(jnp.moveaxis(shrunk, 1, 2))
         return cross, jnp.einsum("kal,kbl->ab", self.columns, shrunk)
 
     def project(self, vectors: Array) -> Array:
@@ -106,6 +100,16 @@ class Crossed:
             self.entry[:, None] * vectors[self.entry_target], self.entry_source, k * levels
         )
         return out.reshape(k, levels, -1)
+
+    def spread(self, vectors: Array) -> Array:
+        """``sum_j c_j' v_j``, the adjoint of :meth:`project`: (k, L, s) -> (q, s)."""
+        by_entry = vectors.reshape(-1, vectors.shape[2])[self.entry_source]
+        return jax.ops.segment_sum(
+            self.entry[:, None] * by_entry,
+            self.entry_target,
+            self.rest_within.shape[0],
+            indices_are_sorted=True,
+        )
 
     def assemble(self, packed: Array) -> tuple[Array, Array, Array]:
         """Gram matrix over ``[rest | X y]`` in parts: S (q, q), cross (q, r), corner (r, r)."""

@@ -28,6 +28,7 @@ from lmmjax.likelihood.crossed import Crossed, symmetric
 from lmmjax.likelihood.crossproducts import lambda_factors
 from lmmjax.likelihood.dense import scale_rows, spd_inverse_and_logdet
 from lmmjax.likelihood.jet import Jet, jet
+from lmmjax.likelihood.moments import symmetric_positions
 
 #: Singular values of Lambda above this leave enough digits in ``I - A^-1``: the error is about
 #: eps / WELL_SCALED^2.
@@ -208,18 +209,8 @@ def _first_jet(engine: Crossed, bars: tuple[Covariance, ...], theta: Array) -> t
 
 def _schur_times(engine: Crossed, packed: Array, vectors: Array) -> Array:
     """``(sum_j c_j' K_j c_j) v`` without forming the matrix, v of shape (q, s)."""
-    k = engine.root.shape[0]
-    position = np.zeros((k, k), np.int32)
-    row, col = np.triu_indices(k)
-    position[row, col] = position[col, row] = np.arange(row.size)
-    inner = jnp.einsum("abl,bls->als", packed[position], engine.project(vectors))
-    by_entry = inner.reshape(-1, vectors.shape[1])[engine.entry_source]
-    return jax.ops.segment_sum(
-        engine.entry[:, None] * by_entry,
-        engine.entry_target,
-        vectors.shape[0],
-        indices_are_sorted=True,
-    )
+    kept = packed[symmetric_positions(engine.root.shape[0])]
+    return engine.spread(jnp.einsum("abl,bls->als", kept, engine.project(vectors)))
 
 
 def _cube(rows: Array, k: int) -> Array:
