@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from lmmjax.reading.optimizer import OptimizerSummary
     from lmmjax.reading.varcorr import VarCorr
+    from lmmjax.result import LinearMixedModelResult
 
 
 @lru_cache(maxsize=256)
@@ -53,6 +54,11 @@ class Estimates:
     def __getstate__(self) -> dict[str, Any]:
         # What was computed on demand can be computed again.
         return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @property
+    def _fit(self) -> LinearMixedModelResult:
+        # The classes that add methods by subject hand on the whole.
+        return cast("LinearMixedModelResult", self)
 
     @property
     def reml(self) -> bool:
@@ -116,42 +122,6 @@ class Estimates:
         from lmmjax.reading.coefficients import coefficient_table
 
         return coefficient_table(self)
-
-    def conf_int(
-        self, level: float = 0.95, method: Literal["wald", "wald-z"] = "wald"
-    ) -> pd.DataFrame:
-        """Confidence intervals of the fixed effects.
-
-        Parameters
-        ----------
-        level : float, default 0.95
-        method : {"wald", "wald-z"}, default "wald"
-            Estimate ± quantile x standard error, with the quantile of Student's t with
-            Satterthwaite's degrees of freedom, which agrees with the p values; or, for
-            ``"wald-z"``, of the normal distribution, as ``confint(method = "Wald")`` in lme4.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Columns ``lower`` and ``upper``, one row a coefficient.
-
-        Raises
-        ------
-        LmmError
-            If `level` does not lie between 0 and 1, or the method is unknown.
-
-        Examples
-        --------
-        >>> import lmmjax as lj
-        >>> fit = lj.lmm("Reaction ~ Days + (Days | Subject)", lj.datasets.load("sleepstudy"))
-        >>> fit.conf_int().round(2)
-                      lower   upper
-        (Intercept)  237.01  265.80
-        Days           7.21   13.73
-        """
-        from lmmjax.reading.coefficients import wald_interval
-
-        return wald_interval(self, level, method)
 
     # --- variance components ---------------------------------------------------------------------
 

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from lmmjax.errors import DataError, LmmError
-from lmmjax.estimates import Estimates
+from lmmjax.errors import DataError
 from lmmjax.fitting import refit_response
 from lmmjax.messages import warn_about
+from lmmjax.results.diagnostics import Diagnostics
+from lmmjax.results.intervals import Intervals
+from lmmjax.results.testing import Testing
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lmmjax.inference.anova import AnovaTable
-    from lmmjax.inference.kenward_roger import KenwardRoger
     from lmmjax.reading.icc import IntraclassCorrelation
     from lmmjax.reading.ranef import RandomEffects
     from lmmjax.reading.summary import Summary
 
-RESIDUAL_TYPES = ("response", "pearson", "scaled", "marginal")
-
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LinearMixedModelResult(Estimates):
+class LinearMixedModelResult(Testing, Intervals, Diagnostics):
     """A fitted linear mixed model.
 
     Made by :func:`lmmjax.lmm`. Nothing is computed beyond the fit until it is asked for, and what
@@ -135,79 +132,6 @@ class LinearMixedModelResult(Estimates):
 
         return icc(self)
 
-    # --- rows ------------------------------------------------------------------------------------
-
-    @cached_property
-    def marginal_mean(self) -> np.ndarray:
-        """``X beta`` plus the offset, shape (n,)."""
-        return self.design.X @ self.beta + self.design.offset
-
-    @cached_property
-    def conditional_mean(self) -> np.ndarray:
-        """``X beta + Z b`` plus the offset, shape (n,)."""
-        total = self.marginal_mean.copy()
-        for term, modes in zip(self.design.terms, self.raw.modes, strict=True):
-            total += np.sum(term.Z * modes[term.index], axis=1)
-        return total
-
-    @cached_property
-    def fittedvalues(self) -> pd.Series:
-        """Fitted values, random effects included, by row label."""
-        import pandas as pd
-
-        return pd.Series(self.conditional_mean, index=self.index, name="fitted")
-
-    @cached_property
-    def scaled_residuals(self) -> np.ndarray:
-        """Residuals of ``type="scaled"`` as an array, shape (n,)."""
-        residual = self.design.y - self.conditional_mean
-        return np.sqrt(self.design.weights) * residual / self.sigma
-
-    def resid(
-        self, type: Literal["response", "pearson", "scaled", "marginal"] = "response"
-    ) -> pd.Series:
-        """Residuals.
-
-        Parameters
-        ----------
-        type : {"response", "pearson", "scaled", "marginal"}, default "response"
-            ``"response"``: response minus fitted value. ``"pearson"``: that times the root of the
-            weight. ``"scaled"``: that over sigma, so that its variance is one. ``"marginal"``:
-            response minus the population line.
-
-        Returns
-        -------
-        pandas.Series
-            By row label.
-
-        Raises
-        ------
-        LmmError
-            If the type is unknown.
-
-        Examples
-        --------
-        >>> import lmmjax as lj
-        >>> fit = lj.lmm("Reaction ~ Days + (Days | Subject)", lj.datasets.load("sleepstudy"))
-        >>> fit.resid().head(2).round(3).tolist()
-        [-4.104, -14.625]
-        """
-        import pandas as pd
-
-        if type not in RESIDUAL_TYPES:
-            raise LmmError(
-                f"type must be one of {', '.join(map(repr, RESIDUAL_TYPES))}, not {type!r}"
-            )
-        if type == "scaled":
-            values = self.scaled_residuals
-        elif type == "marginal":
-            values = self.design.y - self.marginal_mean
-        else:
-            values = self.design.y - self.conditional_mean
-            if type == "pearson":
-                values = values * np.sqrt(self.design.weights)
-        return pd.Series(values, index=self.index, name="resid")
-
     def predict(
         self,
         newdata: Any = None,
@@ -294,119 +218,6 @@ class LinearMixedModelResult(Estimates):
             offset=offset,
             weights=weights,
         )
-
-    # --- tests -----------------------------------------------------------------------------------
-
-    @cached_property
-    def kenward_roger(self) -> KenwardRoger:
-        """Kenward and Roger's adjusted covariance of the fixed effects, and what df need."""
-        from lmmjax.inference.kenward_roger import kenward_roger
-
-        return kenward_roger(self.raw)
-
-    def contest(
-        self,
-        L: Any,
-        rhs: Any = None,
-        *,
-        joint: bool = True,
-        ddf: Literal["satterthwaite", "kenward-roger", "asymptotic"] = "satterthwaite",
-        adjust: Literal["none", "bonferroni", "holm", "fdr_bh", "fdr_by"] = "none",
-        level: float = 0.95,
-    ) -> pd.DataFrame:
-        """Test linear hypotheses about the fixed effects: ``L beta = rhs``.
-
-        Parameters
-        ----------
-        L : str, sequence of str, or array, shape (p,) or (q, p)
-            Hypotheses as text (``"recipeB - recipeC = 0"``, several with commas or as a list), or
-            the contrasts' weights.
-        rhs : float or array, shape (q,), optional
-            Right-hand sides of an array `L`; zeros by default.
-        joint : bool, default True
-            Whether to test all of them in one F test, or each of them in a t test.
-        ddf : {"satterthwaite", "kenward-roger", "asymptotic"}, default "satterthwaite"
-            How to find the denominator's degrees of freedom. Kenward and Roger's method also
-            adjusts the standard errors, and needs a REML fit; asymptotic tests are normal and chi².
-        adjust : {"none", "bonferroni", "holm", "fdr_bh", "fdr_by"}, default "none"
-            Adjustment of the p values of several t tests.
-        level : float, default 0.95
-            Of the t tests' intervals, which are not adjusted.
-
-        Returns
-        -------
-        pandas.DataFrame
-            lmerTest's columns: ``Sum Sq``, ``Mean Sq``, ``NumDF``, ``DenDF``, ``F value``,
-            ``Pr(>F)`` of the joint test; else ``Estimate``, ``Std. Error``, ``df``, ``t value``,
-            ``lower``, ``upper``, ``Pr(>|t|)``, a row for each hypothesis.
-
-        Raises
-        ------
-        LmmError
-            The hypotheses cannot be read or contradict each other, an argument is not one of its
-            choices, or the method does not go with the fit.
-
-        Notes
-        -----
-        Kuznetsova, Brockhoff & Christensen (2017), J. Stat. Softw. 82(13); Kenward & Roger (1997),
-        Biometrics 53, 983-997.
-
-        Examples
-        --------
-        >>> import lmmjax as lj
-        >>> fit = lj.lmm("angle ~ recipe + temp + (1 | recipe:replicate)", lj.datasets.load("cake"))
-        >>> fit.contest("recipeB = 0, recipeC = 0").round(4)
-                                   Sum Sq  Mean Sq  NumDF  DenDF  F value  Pr(>F)
-        recipeB = 0, recipeC = 0  10.3035   5.1518      2   42.0   0.2488  0.7809
-        >>> fit.contest(["recipeB - recipeC", "10 * temp = 1"], joint=False).iloc[:, :4].round(3)
-                           Estimate  Std. Error     df  t value
-        recipeB - recipeC     0.044       2.456   42.0    0.018
-        10 * temp = 1         1.580       0.162  224.0    3.579
-        """
-        from lmmjax.inference.contrasts import contest
-
-        return contest(self, L, rhs, joint=joint, ddf=ddf, adjust=adjust, level=level)
-
-    def anova(
-        self,
-        type: Literal["I", "II", "III"] | int = "III",
-        ddf: Literal["satterthwaite", "kenward-roger", "asymptotic"] = "satterthwaite",
-    ) -> AnovaTable:
-        """Test each term of the fixed effects by an F test.
-
-        Parameters
-        ----------
-        type : {"I", "II", "III"} or {1, 2, 3}, default "III"
-            I: each term adjusted for those before it. II: for all terms that do not contain it.
-            III: for all others, as lmerTest and SAS define it.
-        ddf : {"satterthwaite", "kenward-roger", "asymptotic"}, default "satterthwaite"
-            As in :meth:`contest`.
-
-        Returns
-        -------
-        AnovaTable
-            Prints as in lmerTest; ``frame`` has ``Sum Sq``, ``Mean Sq``, ``NumDF``, ``DenDF``,
-            ``F value`` and ``Pr(>F)``, and ``hypotheses`` the contrasts.
-
-        Raises
-        ------
-        LmmError
-            An argument is not one of its choices, or the method does not go with the fit.
-
-        Examples
-        --------
-        >>> import lmmjax as lj
-        >>> fit = lj.lmm("Reaction ~ Days + (Days | Subject)", lj.datasets.load("sleepstudy"))
-        >>> print(fit.anova())
-        Type III Analysis of Variance Table with Satterthwaite's method
-             Sum Sq Mean Sq NumDF DenDF F value   Pr(>F)
-        Days  30031   30031     1    17  45.853 3.26e-06 ***
-        ---
-        Signif. codes:  0 ‘***’ 0.001 ‘**’ 0.01 ‘*’ 0.05 ‘.’ 0.1 ‘ ’ 1
-        """
-        from lmmjax.inference.anova import anova_of_terms
-
-        return anova_of_terms(self, type, ddf)
 
     # --- again -----------------------------------------------------------------------------------
 
@@ -543,26 +354,3 @@ class LinearMixedModelResult(Estimates):
         from lmmjax.reading.tidy import glance
 
         return glance(self)
-
-    def augment(self) -> pd.DataFrame:
-        """The data used, and what the fit says of each row, with broom.mixed's columns.
-
-        Returns
-        -------
-        pandas.DataFrame
-            The given columns at the rows used, then ``.fitted``, ``.resid``, ``.fixed`` (the
-            population line), ``.hat`` (leverage), ``.cooksd`` (Cook's distance), ``.offset`` and
-            ``.weights``.
-
-        Examples
-        --------
-        >>> import lmmjax as lj
-        >>> fit = lj.lmm("Reaction ~ Days + (Days | Subject)", lj.datasets.load("sleepstudy"))
-        >>> fit.augment()[["Reaction", ".fitted", ".resid", ".fixed", ".hat"]].head(2).round(3)
-           Reaction  .fitted  .resid   .fixed   .hat
-        0   249.560  253.664  -4.104  251.405  0.229
-        1   258.705  273.330 -14.625  261.872  0.170
-        """
-        from lmmjax.reading.tidy import augment
-
-        return augment(self)

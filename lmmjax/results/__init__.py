@@ -1,0 +1,1 @@
+"""What a fit can do, by subject: each file adds methods, and the work is done elsewhere."""
