@@ -153,6 +153,8 @@ class Prepared(Structured):
         ``c_j`` of all columns but the response (not used by a crossed design's sparse part).
     pattern : Array or None, shape (L,)
         Which distinct design each group has.
+    within_df : scalar
+        Degrees of freedom of the rows within the finest groups.
     transforms, sum_log_weights, structures, n_obs
         As in :class:`CrossProducts`.
     levels : tuple of int
@@ -182,6 +184,7 @@ class Prepared(Structured):
     pattern: Any
     transforms: tuple[Any, ...]
     sum_log_weights: Any
+    within_df: Any
     levels: tuple[int, ...] = static()
     structures: tuple[tuple[Covariance, ...], ...] = static()
     n_obs: int = static()
@@ -311,10 +314,19 @@ def prepare(
         pattern=pattern,
         transforms=transforms,
         sum_log_weights=2.0 * np.sum(np.log(root_weights)),
+        within_df=_within_df(root, residual[:, rows.dense.shape[1] :]),
         levels=tuple(levels),
         structures=tuple(tuple(bars) for bars in structures),
         n_obs=n,
     )
+
+
+def _within_df(root: np.ndarray, fixed: np.ndarray) -> float:
+    """Rows less the rank of the groups' columns and of the fixed effects within groups, (n, p)."""
+    rank = np.count_nonzero(np.diagonal(root))
+    if fixed.shape[1]:
+        rank += np.count_nonzero(np.linalg.eigvalsh(fixed.T @ fixed) > 1e-12)
+    return float(max(fixed.shape[0] - rank, 1))
 
 
 def _pad(array: np.ndarray, size: int) -> np.ndarray:
@@ -438,12 +450,11 @@ def group_response(prepared: Prepared, y: Any) -> tuple[ResponseScale, Any, Any]
 def _start(prepared: Prepared, residual: Any, c_y: Any, inner: Any) -> Any:
     """Moment start of all terms.
 
-    The residual variance is a guess from what is left within the finest groups.
+    The residual variance is that of what is left within the finest groups.
     """
     xp = namespace(residual)
-    within_df = max(prepared.n_obs - prepared.basis.q.shape[1] - c_y.size, 1)
     # Never far below the total: with few rows per group, what is left within them says little.
-    variance = xp.maximum((inner @ inner) / within_df, 0.02 / prepared.n_obs)
+    variance = xp.maximum((inner @ inner) / prepared.within_df, 0.02 / prepared.n_obs)
     return moment_start(
         prepared.equations,
         prepared.search_structures,
