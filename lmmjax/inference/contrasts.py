@@ -14,6 +14,7 @@ import numpy as np
 from lmmjax.errors import LmmError
 from lmmjax.inference.hypotheses import Hypotheses, parse_hypotheses
 from lmmjax.inference.kenward_roger import denominator
+from lmmjax.inference.multiplicity import adjust_p
 from lmmjax.reading.coefficients import check_level, contrast_df, t_quantile, two_sided_p
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from lmmjax.result import LinearMixedModelResult
 
 METHODS = ("satterthwaite", "kenward-roger", "asymptotic")
-ADJUSTMENTS = ("none", "bonferroni", "holm", "fdr_bh", "fdr_by")
 #: Directions of LVL' with an eigenvalue below this, relative to the largest, are not tested.
 RANK_TOL = float(np.sqrt(np.finfo(float).eps))
 
@@ -166,39 +166,6 @@ def coefficient_table(fit: LinearMixedModelResult, ddf: str) -> pd.DataFrame:
         },
         index=fit.x_index,
     )
-
-
-def adjust_p(p: np.ndarray, method: str) -> np.ndarray:
-    """P values, shape (q,), adjusted for being several.
-
-    Parameters
-    ----------
-    p : ndarray, shape (q,)
-    method : {"none", "bonferroni", "holm", "fdr_bh", "fdr_by"}
-        The family-wise error rate by Bonferroni's or Holm's method, or the false discovery rate by
-        that of Benjamini and Hochberg or of Benjamini and Yekutieli (SciPy's).
-
-    Examples
-    --------
-    >>> adjust_p(np.array([0.01, 0.04, 0.03]), "holm").round(3).tolist()
-    [0.03, 0.06, 0.06]
-    """
-    if method not in ADJUSTMENTS:
-        raise LmmError(f"adjust must be one of {', '.join(map(repr, ADJUSTMENTS))}, not {method!r}")
-    q = p.size
-    if method == "none" or q == 0:
-        return p
-    if method == "bonferroni":
-        return np.minimum(1.0, q * p)
-    if method == "holm":
-        order = np.argsort(p)
-        steps = np.maximum.accumulate((q - np.arange(q)) * p[order])
-        out = np.empty(q)
-        out[order] = np.minimum(1.0, steps)
-        return out
-    from scipy.stats import false_discovery_control
-
-    return false_discovery_control(p, method=method.removeprefix("fdr_"))
 
 
 def as_hypotheses(given: Any, rhs: Any, names: Sequence[str]) -> Hypotheses:
