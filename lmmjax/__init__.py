@@ -26,3 +26,4 @@ from lmmjax.likelihood.modes import conditional_modes as conditional_modes
 from lmmjax.model import lmm as lmm
 from lmmjax.precision import double_precision as double_precision
 from lmmjax.result import LinearMixedModelResult as LinearMixedModelResult
+from lmmjax.simulation.design import simulate_design as simulate_design

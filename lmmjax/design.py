@@ -6,7 +6,7 @@ frames.
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -63,7 +63,7 @@ class Design:
     Attributes
     ----------
     y : np.ndarray, shape (n,)
-        Response.
+        Response; NaN in a design made without one (:meth:`from_formula`).
     X : np.ndarray, shape (n, p)
         Fixed-effects columns, of full rank.
     x_names : tuple of str
@@ -120,6 +120,47 @@ class Design:
         """The parsed formula."""
         return self.coding.spec
 
+    @classmethod
+    def from_formula(
+        cls,
+        formula: str,
+        data: Any,
+        weights: Any = None,
+        offset: Any = None,
+        contrasts: Mapping[str, Any] | None = None,
+    ) -> "Design":
+        """Make a design without a response, to simulate from.
+
+        Parameters
+        ----------
+        formula : str
+            As in :func:`build_design`. Its left side may be left out; one that is there names the
+            response to come and is not looked up in the data.
+        data, weights, offset, contrasts
+            As in :func:`build_design`.
+
+        Returns
+        -------
+        Design
+            ``y`` is NaN throughout.
+
+        Raises
+        ------
+        FormulaError, DataError
+            As in :func:`build_design`.
+
+        Examples
+        --------
+        >>> import lmmjax as lj
+        >>> frame = lj.simulate_design(groups=4, within={"time": [0, 1, 2]})
+        >>> lj.Design.from_formula("~ time + (1 | group)", frame)
+        Design('y ~ 1 + time + (1 | group)', n=12, p=2, terms=[RandomTerm('group',
+        columns=('(Intercept)',), blocks=(1,), levels=4)], n_dropped=0)
+        """
+        if isinstance(formula, str) and formula.lstrip().startswith("~"):
+            formula = f"y {formula.lstrip()}"
+        return build_design(formula, data, weights, offset, contrasts, response=False, stacklevel=3)
+
     def __repr__(self) -> str:
         return (
             f"Design({str(self.formula)!r}, n={self.n}, p={self.p}, "
@@ -135,6 +176,7 @@ def build_design(
     contrasts: Mapping[str, Any] | None = None,
     na_action: Literal["drop", "error"] = "drop",
     *,
+    response: bool = True,
     stacklevel: int = 2,
 ) -> Design:
     """Make the arrays of a linear mixed model.
@@ -154,6 +196,8 @@ def build_design(
         Contrasts by column, where not treatment contrasts: ``{"dose": "contr.sum"}``.
     na_action : {"drop", "error"}, default "drop"
         What to do with rows in which a value that the model uses is missing.
+    response : bool, default True
+        Whether to read the response; without it ``y`` is NaN.
     stacklevel : int, default 2
         Where warnings point; the default is the caller.
 
@@ -204,6 +248,8 @@ def build_design(
         raise FormulaError(f"a formula is a string, not {type(formula).__name__}")
     if na_action not in ("drop", "error"):
         raise DataError(f"na_action must be 'drop' or 'error', not {na_action!r}")
+    if not response:
+        spec = replace(spec, response_names=())
     frame = Frame(data)
     named = read_columns(frame, spec.variables)
     n_given = frame.n if frame.n is not None else frame.length()
@@ -229,7 +275,7 @@ def build_design(
     _check_contrasts(columns)
     state: tuple[dict, dict] = ({}, {})
     coder = PartCoder(columns, state)
-    y = coder.values(spec.response)
+    y = coder.values(spec.response) if response else np.full(len(rows), np.nan)
     parts: dict[str, tuple[Part, np.ndarray]] = {}
     for text in (spec.fixed, *(bar.lhs for bar in spec.bars)):
         if text not in parts:
@@ -239,18 +285,21 @@ def build_design(
     for text in spec.offsets:
         shift = shift + coder.values(text)
 
-    arrays = {spec.response: y, "the offset": shift, **{t: Z for t, (_, Z) in parts.items()}}
+    arrays = {"the offset": shift, **{t: Z for t, (_, Z) in parts.items()}}
+    if response:
+        arrays = {spec.response: y, **arrays}
     kept = _rows_with_values(arrays, rows, na_action, stacklevel + 1)
     if kept is not None:
         rows, y, X, shift = rows[kept], y[kept], X[kept], shift[kept]
         parts = {text: (part, Z[kept]) for text, (part, Z) in parts.items()}
         named = {name: column.take(kept) for name, column in named.items()}
         w = None if w is None else w.take(kept)
-    checks.check_finite(y[:, None], [spec.response], rows)
     for part, Z in parts.values():
         checks.check_finite(Z, part.names, rows)
     checks.check_finite(shift[:, None], ["the offset"], rows)
-    checks.check_response(y, spec.response)
+    if response:
+        checks.check_finite(y[:, None], [spec.response], rows)
+        checks.check_response(y, spec.response)
 
     terms, random = _random_terms(spec, parts, named)
     keep = checks.independent_columns(X, 0 if fixed.names[:1] == ("(Intercept)",) else None)

@@ -1,0 +1,1 @@
+"""Data that do not exist yet: designs, true parameters, simulated responses and statistics."""
