@@ -1,29 +1,81 @@
-"""lmmjax: linear mixed models in JAX, read like lme4 and lmerTest."""
+"""lmmjax: linear mixed models in JAX, read like lme4 and lmerTest.
 
-from lmmjax import covariance as covariance
-from lmmjax import datasets as datasets
-from lmmjax import plot as plot
-from lmmjax.compiled import clear_cache as clear_cache
-from lmmjax.design import Design as Design
-from lmmjax.design import build_design as build_design
-from lmmjax.errors import DataError as DataError
-from lmmjax.errors import FormulaError as FormulaError
-from lmmjax.errors import LmmError as LmmError
-from lmmjax.errors import LmmWarning as LmmWarning
-from lmmjax.fitting import prepare_design as prepare_design
-from lmmjax.inference.comparison import anova as anova
-from lmmjax.likelihood.crossproducts import CrossProducts as CrossProducts
-from lmmjax.likelihood.crossproducts import Prepared as Prepared
-from lmmjax.likelihood.crossproducts import cross_products as cross_products
-from lmmjax.likelihood.crossproducts import prepare as prepare
-from lmmjax.likelihood.deviance import Parameters as Parameters
-from lmmjax.likelihood.deviance import fixed_effects as fixed_effects
-from lmmjax.likelihood.deviance import marginal_loglik as marginal_loglik
-from lmmjax.likelihood.deviance import profiled_deviance as profiled_deviance
-from lmmjax.likelihood.deviance import residual_sd as residual_sd
-from lmmjax.likelihood.deviance import restricted_loglik as restricted_loglik
-from lmmjax.likelihood.modes import conditional_modes as conditional_modes
-from lmmjax.model import lmm as lmm
-from lmmjax.precision import double_precision as double_precision
-from lmmjax.result import LinearMixedModelResult as LinearMixedModelResult
-from lmmjax.simulation.design import simulate_design as simulate_design
+Names are imported when they are first used: ``import lmmjax`` takes milliseconds, and the command
+line can answer without loading JAX.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    # What type checkers and editors read; a test holds it to the table below.
+    from lmmjax import covariance as covariance
+    from lmmjax import datasets as datasets
+    from lmmjax import errors as errors
+    from lmmjax import plot as plot
+    from lmmjax.compiled import clear_cache as clear_cache
+    from lmmjax.design import Design as Design
+    from lmmjax.design import build_design as build_design
+    from lmmjax.errors import DataError as DataError
+    from lmmjax.errors import FormulaError as FormulaError
+    from lmmjax.errors import LmmError as LmmError
+    from lmmjax.errors import LmmWarning as LmmWarning
+    from lmmjax.fitting import prepare_design as prepare_design
+    from lmmjax.inference.comparison import anova as anova
+    from lmmjax.likelihood.crossproducts import CrossProducts as CrossProducts
+    from lmmjax.likelihood.crossproducts import Prepared as Prepared
+    from lmmjax.likelihood.crossproducts import cross_products as cross_products
+    from lmmjax.likelihood.crossproducts import prepare as prepare
+    from lmmjax.likelihood.deviance import Parameters as Parameters
+    from lmmjax.likelihood.deviance import fixed_effects as fixed_effects
+    from lmmjax.likelihood.deviance import marginal_loglik as marginal_loglik
+    from lmmjax.likelihood.deviance import profiled_deviance as profiled_deviance
+    from lmmjax.likelihood.deviance import residual_sd as residual_sd
+    from lmmjax.likelihood.deviance import restricted_loglik as restricted_loglik
+    from lmmjax.likelihood.modes import conditional_modes as conditional_modes
+    from lmmjax.model import lmm as lmm
+    from lmmjax.precision import double_precision as double_precision
+    from lmmjax.result import LinearMixedModelResult as LinearMixedModelResult
+    from lmmjax.simulation.design import simulate_design as simulate_design
+else:
+    # The public names, by the module that each comes from; "" for the modules that are public
+    # themselves. No name may be that of a module beside this one: importing that would replace it.
+    _PUBLIC = {
+        "": ("covariance", "datasets", "errors", "plot"),
+        "compiled": ("clear_cache",),
+        "design": ("Design", "build_design"),
+        "errors": ("DataError", "FormulaError", "LmmError", "LmmWarning"),
+        "fitting": ("prepare_design",),
+        "inference.comparison": ("anova",),
+        "likelihood.crossproducts": ("CrossProducts", "Prepared", "cross_products", "prepare"),
+        "likelihood.deviance": (
+            "Parameters",
+            "fixed_effects",
+            "marginal_loglik",
+            "profiled_deviance",
+            "residual_sd",
+            "restricted_loglik",
+        ),
+        "likelihood.modes": ("conditional_modes",),
+        "model": ("lmm",),
+        "precision": ("double_precision",),
+        "result": ("LinearMixedModelResult",),
+        "simulation.design": ("simulate_design",),
+    }
+    _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
+    __all__ = sorted(_HOME)
+
+    def __getattr__(name):
+        from importlib import import_module
+
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = _HOME[name]
+        if module:
+            value = getattr(import_module(f"{__name__}.{module}"), name)
+        else:
+            value = import_module(f"{__name__}.{name}")
+        globals()[name] = value
+        return value
+
+    def __dir__():
+        return sorted({*globals(), *_HOME})
