@@ -79,3 +79,4 @@ else:
 
     def __dir__():
         return sorted({*globals(), *_HOME})
+from lmmjax.simulation.parameters import TrueParameters as TrueParameters
