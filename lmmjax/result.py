@@ -13,18 +13,19 @@ from lmmjax.fitting import refit_response
 from lmmjax.messages import warn_about
 from lmmjax.results.diagnostics import Diagnostics
 from lmmjax.results.intervals import Intervals
+from lmmjax.results.means import MarginalMeans
+from lmmjax.results.shares import Shares
 from lmmjax.results.testing import Testing
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lmmjax.reading.icc import IntraclassCorrelation
     from lmmjax.reading.ranef import RandomEffects
     from lmmjax.reading.summary import Summary
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LinearMixedModelResult(Testing, Intervals, Diagnostics):
+class LinearMixedModelResult(Testing, MarginalMeans, Intervals, Shares, Diagnostics):
     """A fitted linear mixed model.
 
     Made by :func:`lmmjax.lmm`. Nothing is computed beyond the fit until it is asked for, and what
@@ -112,25 +113,6 @@ class LinearMixedModelResult(Testing, Intervals, Diagnostics):
         from lmmjax.reading.ranef import cluster_coefficients
 
         return cluster_coefficients(self)
-
-    def icc(self) -> IntraclassCorrelation:
-        """Intraclass correlations: how much of the variance lies between groups.
-
-        Returns
-        -------
-        IntraclassCorrelation
-            ``adjusted``, ``conditional`` and ``by_group``; its documentation has the definitions.
-
-        Examples
-        --------
-        >>> import lmmjax as lj
-        >>> fit = lj.lmm("Yield ~ 1 + (1 | Batch)", lj.datasets.load("Dyestuff"))
-        >>> round(fit.icc().adjusted, 3)
-        0.418
-        """
-        from lmmjax.reading.icc import icc
-
-        return icc(self)
 
     def predict(
         self,

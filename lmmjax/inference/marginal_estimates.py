@@ -1,0 +1,496 @@
+"""Means, slopes and contrasts of a fit, with their tests, intervals and joint tests.
+
+They are linear functions of the fixed effects (see :mod:`.reference_grid`), carried as rows until a
+table is asked for. Defaults are those of R's emmeans.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lmmjax.columns import label
+from lmmjax.errors import LmmError
+from lmmjax.inference.contrast_families import contrast_family
+from lmmjax.inference.contrasts import standard_errors_and_df
+from lmmjax.inference.joint_tests import JointTests, joint_table, joint_test
+from lmmjax.inference.multiplicity import (
+    Family,
+    adjusted_p,
+    check_adjustment,
+    check_side,
+    critical_values,
+)
+from lmmjax.reading.coefficients import check_level
+from lmmjax.reading.marginal_means import Shown
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from lmmjax.result import LinearMixedModelResult
+
+_TRANSFORM = re.compile(r"(?:np\.)?(log|log2|log10|log1p|sqrt)\(")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MarginalEstimates(Shown):
+    """Means, trends or contrasts of a fit: prints as in R's emmeans, and is a frame.
+
+    Made by :meth:`LinearMixedModelResult.emmeans` and :meth:`LinearMixedModelResult.emtrends`, and
+    by methods here.
+
+    Attributes
+    ----------
+    fit : LinearMixedModelResult
+    functions : ndarray, shape (m, p + r + 1)
+        Rows as in :class:`ReferenceGrid`.
+    labels : pandas.DataFrame, m rows
+        What each row is of: levels, or a contrast's name.
+    by : tuple of str
+        Columns of `labels` whose levels stand apart.
+    estimate_name : str
+        ``"emmean"``, ``"Days.trend"``, ``"estimate"``.
+    ddf : str
+        Method of the degrees of freedom.
+    averaged_over : tuple of str
+    notes : tuple of str
+        What to know before reading the numbers.
+    level : float
+        Of the intervals.
+    adjust : str
+    null : float
+        What is tested.
+    side : {-1, 0, 1}
+    interval, tested : bool
+        Whether the table has intervals, and tests.
+    pairwise, size
+        The family, as in :class:`Family`.
+    """
+
+    fit: LinearMixedModelResult
+    functions: np.ndarray
+    labels: pd.DataFrame
+    by: tuple[str, ...]
+    estimate_name: str
+    ddf: str
+    averaged_over: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    level: float = 0.95
+    adjust: str = "none"
+    null: float = 0.0
+    side: int = 0
+    interval: bool = True
+    tested: bool = False
+    pairwise: bool = False
+    size: int = 0
+
+    # --- numbers ---------------------------------------------------------------------------------
+
+    @property
+    def L(self) -> np.ndarray:
+        """Weights of the fixed effects, shape (m, p)."""
+        return self.functions[:, : self.fit.design.p]
+
+    @property
+    def offset(self) -> np.ndarray:
+        """What is added to ``L beta``, shape (m,)."""
+        return self.functions[:, -1]
+
+    @cached_property
+    def estimable(self) -> np.ndarray:
+        """Whether the data determine each function, shape (m,)."""
+        gap = self.functions[:, self.fit.design.p : -1]
+        return np.all(np.isfinite(self.functions), axis=1) & np.all(np.abs(gap) < 1e-8, axis=1)
+
+    @cached_property
+    def estimates(self) -> np.ndarray:
+        """Estimates, shape (m,); NaN where the data do not determine them."""
+        return np.where(self.estimable, self.L @ self.fit.beta + self.offset, np.nan)
+
+    @cached_property
+    def errors_and_df(self) -> tuple[np.ndarray, np.ndarray]:
+        """Standard errors and degrees of freedom, each of shape (m,)."""
+        se, df = np.full((2, len(self.functions)), np.nan)
+        # A function without any weight is known, and has no degrees of freedom.
+        some = np.any(np.abs(np.nan_to_num(self.L)) > 1e-12, axis=1)
+        ok = self.estimable & some
+        if ok.any():
+            se[ok], df[ok] = standard_errors_and_df(self.fit, self.L[ok], self.ddf)
+        se[self.estimable & ~some] = 0.0
+        return se, df
+
+    @cached_property
+    def covariance(self) -> np.ndarray:
+        """Covariance matrix of the estimates, shape (m, m)."""
+        adjusted = self.ddf == "kenward-roger"
+        V = self.fit.kenward_roger.adjusted if adjusted else self.fit.vcov.to_numpy()
+        return self.L @ V @ self.L.T
+
+    def _groups(self, by: Sequence[str]) -> list[np.ndarray]:
+        """Rows at each combination of the levels of `by`."""
+        if not by:
+            return [np.arange(len(self.labels))]
+        keys: dict[tuple, list[int]] = {}
+        for row, key in enumerate(self.labels[list(by)].itertuples(index=False, name=None)):
+            keys.setdefault(key, []).append(row)
+        return [np.array(rows) for rows in keys.values()]
+
+    @cached_property
+    def family(self) -> Family:
+        """Which of the rows are judged together."""
+        groups = self._groups(self.by)
+        ranks = [np.linalg.matrix_rank(np.nan_to_num(self.L[rows]), tol=1e-7) for rows in groups]
+        size = self.size or len(self.labels)
+        return Family(tuple(groups), self.pairwise, size, tuple(map(int, ranks)))
+
+    # --- the table -------------------------------------------------------------------------------
+
+    @cached_property
+    def _table(self) -> tuple[pd.DataFrame, tuple[str, ...]]:
+        import pandas as pd
+
+        est = self.estimates
+        se, df = self.errors_and_df
+        known = np.isfinite(df)
+        normal = not known.any()
+        columns: dict[str, Any] = {self.estimate_name: est, "SE": se, "df": df}
+        said = [f"Degrees-of-freedom method: {self.ddf}"]
+        if self.averaged_over:
+            said.insert(
+                0, "Results are averaged over the levels of: " + ", ".join(self.averaged_over)
+            )
+        if found := _TRANSFORM.match(self.fit.design.y_name):
+            said.append(f"Results are given on the {found[1]} (not the response) scale.")
+        if self.interval:
+            half, more = critical_values(self.level, df, self.adjust, self.family, self.side)
+            low = est - half * se if self.side >= 0 else np.full(est.shape, -np.inf)
+            high = est + half * se if self.side <= 0 else np.full(est.shape, np.inf)
+            names = ("asymp.LCL", "asymp.UCL") if normal else ("lower.CL", "upper.CL")
+            columns |= dict(zip(names, (low, high), strict=True))
+            said += [f"Confidence level used: {self.level:g}", *more]
+        if self.tested:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                t = (est - self.null) / se
+            p, more = adjusted_p(t, df, self.adjust, self.family, self.side)
+            if self.null:
+                columns["null"] = np.full(est.shape, self.null)
+            columns["z.ratio" if normal else "t.ratio"] = t
+            columns["p.value"] = p
+            said += more
+            if self.side:
+                said.append(f"P values are {'left' if self.side < 0 else 'right'}-tailed")
+        # What the intervals and the tests say alike is said once.
+        messages = tuple(dict.fromkeys((*self.notes, *said)))
+        numbers = pd.DataFrame(columns, index=self.labels.index)
+        return pd.concat([self.labels, numbers], axis=1), messages
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The table: what the rows are of, the estimate, ``SE``, ``df``, then as asked for.
+
+        Intervals are ``lower.CL`` and ``upper.CL``, tests ``t.ratio`` and ``p.value``; with the
+        normal distribution ``asymp.LCL``, ``asymp.UCL`` and ``z.ratio``.
+        """
+        return self._table[0]
+
+    @property
+    def messages(self) -> tuple[str, ...]:
+        """What stands under the table: averages, methods, adjustments."""
+        return self._table[1]
+
+    # --- other views -----------------------------------------------------------------------------
+
+    def conf_int(self, level: float | None = None, adjust: str | None = None) -> MarginalEstimates:
+        """The same with intervals.
+
+        Parameters
+        ----------
+        level : float, optional
+            As before by default (0.95).
+        adjust : str, optional
+            As in :meth:`test`. Intervals have an adjustment of their own for ``"tukey"``,
+            ``"scheffe"``, ``"sidak"``, ``"dunnettx"`` and ``"bonferroni"``; for those that only
+            order p values they take Bonferroni's.
+
+        Examples
+        --------
+        >>> import lmmjax as lj
+        >>> fit = lj.lmm("angle ~ recipe + temp + (1 | recipe:replicate)", lj.datasets.load("cake"))
+        >>> fit.emmeans("recipe").pairs().conf_int()
+         contrast estimate   SE df lower.CL upper.CL
+         A - B      1.4778 2.46 42    -4.49     7.45
+         A - C      1.5222 2.46 42    -4.45     7.49
+         B - C      0.0444 2.46 42    -5.92     6.01
+        <BLANKLINE>
+        Degrees-of-freedom method: satterthwaite
+        Confidence level used: 0.95
+        Conf-level adjustment: tukey method for comparing a family of 3 estimates
+        """
+        return replace(
+            self,
+            interval=True,
+            tested=False,
+            level=self.level if level is None else check_level(level),
+            adjust=self.adjust if adjust is None else check_adjustment(adjust),
+        )
+
+    def test(
+        self,
+        null: float = 0.0,
+        *,
+        adjust: str | None = None,
+        side: str = "two-sided",
+        joint: bool = False,
+    ) -> MarginalEstimates | JointTests:
+        """Test each of them, or all of them at once.
+
+        Parameters
+        ----------
+        null : float, default 0
+            What they are tested against.
+        adjust : str, optional
+            Adjustment of the p values within each table: ``"none"``, ``"tukey"`` (pairwise
+            differences only, else Sidak's is taken, with a note), ``"scheffe"``, ``"sidak"``,
+            ``"dunnettx"``, ``"bonferroni"``, ``"holm"``, ``"fdr"`` (Benjamini and Hochberg) or
+            ``"fdr_by"``. As before by default: Tukey's for pairwise differences, none for means.
+        side : {"two-sided", "<", ">"}, default "two-sided"
+        joint : bool, default False
+            Whether to test all rows (of each level of ``by``) in one F test.
+
+        Returns
+        -------
+        MarginalEstimates or JointTests
+
+        Raises
+        ------
+        LmmError
+            An argument is not one of its choices, or nothing can be tested.
+
+        Notes
+        -----
+        Joint tests are those of :meth:`LinearMixedModelResult.contest`, which are lmerTest's and
+        pbkrtest's. R's emmeans takes the smallest of the single functions' df instead, and does
+        not scale Kenward and Roger's F.
+
+        Examples
+        --------
+        >>> import lmmjax as lj
+        >>> fit = lj.lmm("angle ~ recipe * temp + (1 | recipe:replicate)", lj.datasets.load("cake"))
+        >>> fit.emtrends("recipe", var="temp").pairs().test(joint=True)
+         df1 df2 F.ratio p.value
+           2 222   0.042  0.9592
+        <BLANKLINE>
+        df1 reduced due to linear dependence
+        """
+        null = float(null)
+        if not np.isfinite(null):
+            raise LmmError(f"null must be a finite number, not {null!r}")
+        if joint:
+            if side != "two-sided" or adjust not in (None, "none"):
+                raise LmmError("a joint test is one two-sided test: it takes no side and no adjust")
+            return self._joint(null)
+        return replace(
+            self,
+            interval=False,
+            tested=True,
+            null=null,
+            side=check_side(side),
+            adjust=self.adjust if adjust is None else check_adjustment(adjust),
+        )
+
+    def summary(
+        self, *, interval: bool = True, tested: bool = True, **kwargs: Any
+    ) -> MarginalEstimates:
+        """The same with intervals and tests side by side.
+
+        Parameters
+        ----------
+        interval, tested : bool, default True
+            Which to show.
+        **kwargs
+            ``null``, ``side`` and ``adjust`` of :meth:`test`, and ``level``.
+        """
+        level = check_level(kwargs.pop("level", self.level))
+        shown = self.test(**kwargs)
+        if not isinstance(shown, MarginalEstimates):
+            raise LmmError("a joint test has no intervals: use test(joint=True)")
+        return replace(shown, interval=interval, tested=tested, level=level)
+
+    def _joint(self, null: float) -> JointTests:
+        rows, notes = [], []
+        for group in self._groups(self.by):
+            where = dict(zip(self.by, self.labels[list(self.by)].iloc[group[0]], strict=True))
+            test, note = joint_test(self, group, null)
+            rows.append({**where, **test})
+            notes.append(note)
+        return joint_table(rows, notes)
+
+    # --- contrasts -------------------------------------------------------------------------------
+
+    def contrast(
+        self,
+        method: Any = "eff",
+        *,
+        by: str | Sequence[str] | None = None,
+        adjust: str | None = None,
+        ref: str | int | None = None,
+    ) -> MarginalEstimates:
+        """Contrasts between them.
+
+        Parameters
+        ----------
+        method : str or mapping, default "eff"
+            ``"pairwise"``: all differences. ``"revpairwise"``: the other way round.
+            ``"trt.vs.ctrl"``: from a control, the first (``"trt.vs.ctrlk"``: the last) or `ref`.
+            ``"consec"``: between neighbours. ``"eff"``: from their mean; ``"del.eff"``: from the
+            mean of the others. ``"poly"``: orthogonal polynomials. ``"identity"``: themselves. Or
+            contrasts by name, each by its weights or by a mapping of levels to weights:
+            ``{"A vs others": [1, -0.5, -0.5]}``.
+        by : str or sequence of str, optional
+            Columns within whose levels to contrast; as before by default, ``[]`` for none.
+        adjust : str, optional
+            As in :meth:`test`. By default Tukey's for pairwise differences, ``"dunnettx"`` for
+            those from a control, the false discovery rate for effects, Sidak's between neighbours
+            (R's emmeans has the multivariate t there, which is not available here), else none.
+        ref : str or int, optional
+            The control.
+
+        Returns
+        -------
+        MarginalEstimates
+            With tests; :meth:`conf_int` has the intervals.
+
+        Raises
+        ------
+        LmmError
+            The method or a level is unknown, or the tables of `by` differ in size.
+
+        Examples
+        --------
+        >>> import lmmjax as lj
+        >>> fit = lj.lmm("angle ~ recipe + temp + (1 | recipe:replicate)", lj.datasets.load("cake"))
+        >>> fit.emmeans("recipe").contrast({"A vs others": {"A": 1, "B": -0.5, "C": -0.5}})
+         contrast    estimate   SE df t.ratio p.value
+         A vs others      1.5 2.13 42   0.705  0.4846
+        <BLANKLINE>
+        Degrees-of-freedom method: satterthwaite
+        """
+        import pandas as pd
+
+        within = self.by if by is None else tuple([by] if isinstance(by, str) else by)
+        for name in within:
+            if name not in self.labels.columns:
+                raise LmmError(
+                    f"by names {name!r}; the columns are "
+                    f"{', '.join(map(repr, self.labels.columns))}"
+                )
+        groups = self._groups(within)
+        if len({len(rows) for rows in groups}) > 1:
+            raise LmmError(f"the levels of {', '.join(within)} do not have equally many rows")
+        own = [c for c in self.labels.columns if c not in within]
+        # What is not finite would spread to contrasts that give it no weight.
+        functions = np.where(np.isfinite(self.functions), self.functions, 0.0)
+        blank = ~np.all(np.isfinite(self.functions), axis=1)
+        parts, names, adjust_by_default = [], [], "none"
+        pairwise, size = False, 0
+        for rows in groups:
+            family = contrast_family(method, self._level_names(own, rows), ref)
+            made = family.weights @ functions[rows]
+            made[(family.weights != 0.0) @ blank[rows]] = np.nan
+            parts.append(made)
+            names += family.names
+            adjust_by_default, pairwise, size = family.adjust, family.pairwise, family.size
+        if not names:
+            raise LmmError("there is one mean only: nothing to contrast it with")
+        count = len(parts[0])
+        column = "contrast"
+        while column in within:
+            column += "1"
+        labels = pd.DataFrame({column: names})
+        for name in within:
+            first = [rows[0] for rows in groups]
+            labels[name] = np.repeat(self.labels[name].to_numpy()[first], count)
+        functions = np.concatenate(parts)
+        functions[np.abs(functions) < 1e-14 * np.abs(self._scale)] = 0.0
+        return replace(
+            self,
+            functions=functions,
+            labels=labels,
+            by=within,
+            estimate_name="estimate",
+            notes=(),
+            adjust=adjust_by_default if adjust is None else check_adjustment(adjust),
+            null=0.0,
+            side=0,
+            interval=False,
+            tested=True,
+            pairwise=pairwise,
+            size=size,
+        )
+
+    @property
+    def _scale(self) -> float:
+        """Size of the functions' entries: below rounding of it, a difference is zero."""
+        return float(np.nanmax(np.abs(self.functions), initial=1.0))
+
+    def _level_names(self, columns: Sequence[str], rows: np.ndarray) -> list[str]:
+        """Each row's levels in one text; a number has its variable's name before it."""
+        if not columns:
+            return ["overall"] * len(rows)
+        texts = []
+        for name in columns:
+            values = [label(v) for v in self.labels[name]]
+            prefix = name if all(map(_is_number, values)) else ""
+            texts.append([prefix + values[row] for row in rows])
+        return [" ".join(parts) for parts in zip(*texts, strict=True)]
+
+    def pairs(
+        self,
+        adjust: str | None = None,
+        *,
+        reverse: bool = False,
+        by: str | Sequence[str] | None = None,
+    ) -> MarginalEstimates:
+        """All pairwise differences, by Tukey's method unless told otherwise.
+
+        Parameters
+        ----------
+        adjust, by
+            As in :meth:`contrast`.
+        reverse : bool, default False
+            Whether to subtract the earlier from the later.
+
+        Examples
+        --------
+        >>> import lmmjax as lj
+        >>> fit = lj.lmm("angle ~ recipe + temp + (1 | recipe:replicate)", lj.datasets.load("cake"))
+        >>> fit.emmeans("recipe").pairs()
+         contrast estimate   SE df t.ratio p.value
+         A - B      1.4778 2.46 42   0.602  0.8200
+         A - C      1.5222 2.46 42   0.620  0.8102
+         B - C      0.0444 2.46 42   0.018  0.9998
+        <BLANKLINE>
+        Degrees-of-freedom method: satterthwaite
+        P value adjustment: tukey method for comparing a family of 3 estimates
+        """
+        return self.contrast("revpairwise" if reverse else "pairwise", by=by, adjust=adjust)
+
+    def plot(self, *, figure: Any = None, units: Mapping[str, str] | None = None) -> Figure:
+        """Draw the estimates with their intervals; :func:`lmmjax.plot.means`."""
+        from lmmjax.plot.means import means
+
+        return means(self, figure=figure, units=units)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,233 @@
+"""Estimated marginal means and trends: averages over the reference grid.
+
+Source: Searle, Speed & Milliken (1980), Am. Stat. 34, 216-221; definitions are those of R's emmeans
+(Lenth).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import reduce
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lmmjax.errors import LmmError
+from lmmjax.inference.contrast_families import contrast_family
+from lmmjax.inference.contrasts import check_method
+from lmmjax.inference.joint_tests import JointTests, joint_table, joint_test
+from lmmjax.inference.marginal_estimates import MarginalEstimates
+from lmmjax.inference.reference_grid import Predictors, ReferenceGrid, Variable
+from lmmjax.reading.coefficients import check_level
+
+if TYPE_CHECKING:
+    from lmmjax.result import LinearMixedModelResult
+
+INTERACTION = "NOTE: Results may be misleading due to involvement in interactions"
+
+
+def read_specs(specs: Any, by: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of factors, and of those by whose levels they stand apart.
+
+    Examples
+    --------
+    >>> read_specs("~ recipe * temp | kind", None)
+    (('recipe', 'temp'), ('kind',))
+    """
+    apart = [by] if isinstance(by, str) else list(by or ())
+    if isinstance(specs, str):
+        text = specs.strip()
+        left, tilde, right = text.partition("~")
+        if tilde:
+            if left.strip():
+                raise LmmError(
+                    f"{specs!r} has a left side: take contrasts of the means by "
+                    f".contrast({left.strip()!r})"
+                )
+            text = right
+        main, _, behind = text.partition("|")
+        names = _names(main, specs)
+        apart = _names(behind, specs) + apart
+    else:
+        try:
+            names = list(specs)
+        except TypeError:
+            names = [specs]
+        if not all(isinstance(n, str) for n in names):
+            raise LmmError(f"specs must be names of predictors, not {specs!r}")
+    names, apart = list(dict.fromkeys(names)), list(dict.fromkeys(apart))
+    return tuple(n for n in names if n not in apart), tuple(apart)
+
+
+def _names(text: str, whole: str) -> list[str]:
+    names = [part.strip().strip("`") for part in re.split(r"[*:+]", text)]
+    if names in ([""], ["1"]):
+        return []
+    if not all(names):
+        raise LmmError(f"specs {whole!r} cannot be read: write it as 'a', 'a * b' or 'a * b | c'")
+    return names
+
+
+def _variables_of_terms(fit: LinearMixedModelResult) -> list[set[str]]:
+    """For each term the variables in it, as columns or inside calls."""
+    coding = fit.design.coding
+    return [
+        {
+            name
+            for name in coding.spec.names
+            for factor in factors
+            if name == factor or re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.])", factor)
+        }
+        for factors in coding.term_factors
+    ]
+
+
+def _estimates(
+    grid: ReferenceGrid,
+    names: tuple[str, ...],
+    by: tuple[str, ...],
+    weights: Any,
+    estimate_name: str,
+    ddf: str,
+    level: float,
+    trend: tuple[str, ...] = (),
+) -> MarginalEstimates:
+    import pandas as pd
+
+    facs = (*names, *by)
+    functions = grid.means(facs, weights)
+    if trend:
+        functions[:, -1] = 0.0
+    chosen = [grid.variables[grid.axis(name)] for name in facs]
+    shape = tuple(len(v) for v in chosen)
+    # The first runs fastest.
+    codes = np.indices(shape[::-1]).reshape(len(shape), -1)[::-1]
+    labels = pd.DataFrame({v.name: v.levels[c] for v, c in zip(chosen, codes, strict=True)})
+    if not facs:
+        labels = pd.DataFrame({"1": ["overall"]})
+    concerned = facs + tuple(v for v in trend if v not in facs)
+    misleading = bool(concerned) and any(
+        set(concerned) < term for term in _variables_of_terms(grid.fit)
+    )
+    return MarginalEstimates(
+        fit=grid.fit,
+        functions=functions,
+        labels=labels,
+        by=by,
+        estimate_name=estimate_name,
+        ddf=ddf,
+        averaged_over=grid.averaged_over(facs),
+        notes=(INTERACTION,) if misleading else (),
+        level=level,
+    )
+
+
+def emmeans(
+    fit: LinearMixedModelResult,
+    specs: Any,
+    *,
+    by: Any,
+    at: Mapping[str, Any] | None,
+    weights: Any,
+    ddf: str,
+    level: float,
+) -> MarginalEstimates:
+    """Estimated marginal means; :meth:`LinearMixedModelResult.emmeans` documents them."""
+    ddf, level = check_method(ddf), check_level(level)
+    names, apart = read_specs(specs, by)
+    predictors = Predictors(fit)
+    grid = predictors.grid(predictors.variables(at))
+    return _estimates(grid, names, apart, weights, "emmean", ddf, level)
+
+
+def slopes(predictors: Predictors, variables: tuple[Variable, ...], var: str) -> ReferenceGrid:
+    """The grid of derivatives of all functions by a number.
+
+    Central differences of fourth order, with a step of a thousandth of the number's range: exact
+    for polynomials up to the fourth degree, and to about ten digits for any smooth column.
+    """
+    base = predictors.grid(variables)
+    where = base.axis(var)
+    step = 1e-3 * predictors.range(var)
+    total = np.zeros_like(base.functions)
+    for shift, weight in ((-2, 1.0), (-1, -8.0), (1, 8.0), (2, -1.0)):
+        moved = replace(variables[where], levels=variables[where].levels + shift * step)
+        shifted = predictors.grid((*variables[:where], moved, *variables[where + 1 :]))
+        total += weight * shifted.functions
+    derivative = total / (12.0 * step)
+    # What does not depend on the number differs by rounding only.
+    size = np.abs(base.functions).max(initial=1.0) * np.finfo(float).eps / step
+    derivative[np.abs(derivative) < 4.0 * size] = 0.0
+    return replace(base, functions=derivative)
+
+
+def emtrends(
+    fit: LinearMixedModelResult,
+    specs: Any,
+    var: str,
+    *,
+    by: Any,
+    at: Mapping[str, Any] | None,
+    weights: Any,
+    ddf: str,
+    level: float,
+) -> MarginalEstimates:
+    """Estimated marginal slopes; :meth:`LinearMixedModelResult.emtrends` documents them."""
+    ddf, level = check_method(ddf), check_level(level)
+    names, apart = read_specs(specs, by)
+    predictors = Predictors(fit)
+    if var not in predictors.columns or predictors.is_factor(var):
+        numbers = [n for n in predictors.columns if not predictors.is_factor(n)]
+        what = "a factor" if var in predictors.columns else "no predictor of the fixed effects"
+        raise LmmError(
+            f"{var!r} is {what}: slopes are by a number, "
+            + (f"one of {', '.join(map(repr, numbers))}" if numbers else "and the model has none")
+        )
+    grid = slopes(predictors, predictors.variables(at), var)
+    return _estimates(grid, names, apart, weights, f"{var}.trend", ddf, level, trend=(var,))
+
+
+def joint_tests(
+    fit: LinearMixedModelResult, by: Any, *, at: Mapping[str, Any] | None, ddf: str
+) -> JointTests:
+    """Tests of all terms; :meth:`LinearMixedModelResult.joint_tests` documents them."""
+    ddf = check_method(ddf)
+    _, apart = read_specs((), by)
+    predictors = Predictors(fit)
+    # A number's effect is seen between two values.
+    variables = tuple(
+        replace(v, levels=v.levels[0] + np.array([-1.0, 1.0]))
+        if v.source is None and len(v) == 1
+        else v
+        for v in predictors.variables(at)
+    )
+    grid = predictors.grid(variables)
+    for name in apart:
+        grid.axis(name)
+    factors = [v.name for v in variables if v.name not in apart and len(v) > 1]
+    rows, notes = [], []
+    for order in range(1, len(factors) + 1):
+        for names in combinations(factors, order):
+            if not any(set(names) <= term for term in _variables_of_terms(fit)):
+                continue
+            means = _estimates(grid, names, apart, "equal", "emmean", ddf, 0.95)
+            # Differences of differences: the last variable's levels run slowest.
+            steps = [
+                contrast_family("consec", [""] * len(variables[grid.axis(name)])).weights
+                for name in names[::-1]
+            ]
+            weights = reduce(np.kron, steps)
+            cells = weights.shape[1]
+            for start in range(0, len(means.functions), cells):
+                made = weights @ means.functions[start : start + cells]
+                where = means.labels[list(apart)].iloc[start].to_dict()
+                test, note = joint_test(replace(means, functions=made), np.arange(len(made)))
+                if test["df1"]:
+                    rows.append({"model term": ":".join(names), **where, **test})
+                    notes.append(note)
+    if not rows:
+        raise LmmError(f"the model {fit.formula!r} has no terms to test" + " within" * bool(apart))
+    return joint_table(rows, notes, apart)
