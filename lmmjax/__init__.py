@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from lmmjax.precision import double_precision as double_precision
     from lmmjax.result import LinearMixedModelResult as LinearMixedModelResult
     from lmmjax.simulation.design import simulate_design as simulate_design
+    from lmmjax.simulation.parameters import TrueParameters as TrueParameters
 else:
     # The public names, by the module that each comes from; "" for the modules that are public
     # themselves. No name may be that of a module beside this one: importing that would replace it.
@@ -60,6 +61,7 @@ else:
         "precision": ("double_precision",),
         "result": ("LinearMixedModelResult",),
         "simulation.design": ("simulate_design",),
+        "simulation.parameters": ("TrueParameters",),
     }
     _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
     __all__ = sorted(_HOME)
@@ -79,4 +81,3 @@ else:
 
     def __dir__():
         return sorted({*globals(), *_HOME})
-from lmmjax.simulation.parameters import TrueParameters as TrueParameters
