@@ -279,8 +279,6 @@ def estimates(fit: LinearMixedModelResult) -> dict[str, Any]:
     >>> found["groups"], round(found["fixed_effects"][0]["estimate"], 1)
     ({'Batch': 6}, 1527.5)
     """
-    from lmmjax.reading.components import variance_component_intervals
-
     fixed = fit.coefficients.join(fit.conf_int())
     names = ("estimate", "std_error", "df", "t_value", "p_value", "lower", "upper")
     components = [
@@ -293,7 +291,7 @@ def estimates(fit: LinearMixedModelResult) -> dict[str, Any]:
             "upper": _number(upper),
         }
         for group, first, second, value, lower, upper in (
-            variance_component_intervals(fit).itertuples(index=False)
+            fit.variance_components().drop(columns="se").itertuples(index=False)
         )
     ]
     return {

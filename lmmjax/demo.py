@@ -140,10 +140,8 @@ def recovery(
     """
     import pandas as pd
 
-    from lmmjax.reading.components import variance_component_intervals
-
     fixed = result.conf_int(level)
-    random = variance_component_intervals(result, level)
+    random = result.variance_components(level)
     sds = (truth.tau00**0.5, truth.tau11**0.5, truth.correlation, truth.sigma2**0.5)
     table = pd.DataFrame(
         {

@@ -7,7 +7,6 @@ import pytest
 
 import lmmjax as lj
 from lmmjax import demo
-from lmmjax.reading.components import variance_component_intervals
 
 
 @pytest.fixture(scope="module")
@@ -84,17 +83,17 @@ def test_component_intervals_from_the_hessian_in_user_parameters(fits, method):
         center = np.asarray(components(p))
     expected = np.stack([center - half, center + half], axis=1)
     expected = np.where(np.arange(4)[:, None] == 2, np.tanh(expected), np.exp(expected))
-    found = variance_component_intervals(fit)
+    found = fit.variance_components()
     assert np.allclose(found[["lower", "upper"]], expected, rtol=1e-6)
     assert np.allclose(found["estimate"], fit.varcorr.to_frame()["sdcor"])
 
 
 def test_component_intervals_of_independent_effects_and_several_terms(fits):
     independent = fits("sleepstudy", "Reaction ~ Days + (1 + Days || Subject)")
-    table = variance_component_intervals(independent)
+    table = independent.variance_components()
     assert table["grp"].tolist() == ["Subject", "Subject.1", "Residual"]
-    crossed = variance_component_intervals(
-        fits("Penicillin", "diameter ~ 1 + (1 | plate) + (1 | sample)"), level=0.9
+    crossed = fits("Penicillin", "diameter ~ 1 + (1 | plate) + (1 | sample)").variance_components(
+        level=0.9
     )
     assert crossed["grp"].tolist() == ["plate", "sample", "Residual"]
     # On the log scale they are symmetric.
@@ -103,10 +102,10 @@ def test_component_intervals_of_independent_effects_and_several_terms(fits):
 
 
 def test_a_variance_on_its_boundary_has_no_interval(fits):
-    table = variance_component_intervals(fits("Dyestuff2", "Yield ~ 1 + (1 | Batch)"))
+    table = fits("Dyestuff2", "Yield ~ 1 + (1 | Batch)").variance_components()
     assert table["lower"].isna().tolist() == [True, False]
     with pytest.raises(lj.LmmError, match="level"):
-        variance_component_intervals(fits("Dyestuff2", "Yield ~ 1 + (1 | Batch)"), level=95)
+        fits("Dyestuff2", "Yield ~ 1 + (1 | Batch)").variance_components(level=95)
 
 
 def test_the_story(result):

@@ -1,4 +1,4 @@
-"""Intraclass correlations."""
+"""Intraclass correlations, and what follows from them: repeatability and design effects."""
 
 from __future__ import annotations
 
@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lmmjax.errors import LmmError
+from lmmjax.inference.delta import BOUNDARY_NOTE
+from lmmjax.reading.shares import mean_sizes, rows, variance_shares
+
 if TYPE_CHECKING:
-    from lmmjax.result import LinearMixedModelResult
+    import pandas as pd
+
+    from lmmjax.estimates import Estimates
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class IntraclassCorrelation:
-    """Shares of the variance that lie between groups.
+    """Shares of the variance that lie between groups; prints as a table.
 
     Attributes
     ----------
@@ -30,13 +36,19 @@ class IntraclassCorrelation:
         Variance over the rows of the fixed part ``X beta``.
     residual : float
         ``sigma**2``.
+    frame : pandas.DataFrame
+        ``estimate``, ``se``, ``lower`` and ``upper`` of ``adjusted``, ``conditional`` and, with
+        several grouping factors, of each of them. NaN where a variance is at its boundary.
+    level : float
+        Of the intervals.
 
     Notes
     -----
     With random slopes a row's variance depends on its predictors; the random-effect variance is
     then the mean over the rows, ``trace(Z Sigma Z') / n`` (Johnson 2014). Definitions of adjusted
     and conditional: Nakagawa, Johnson & Schielzeth (2017), J. R. Soc. Interface 14, 20170213;
-    Johnson (2014), Methods Ecol. Evol. 5, 944-946.
+    Johnson (2014), Methods Ecol. Evol. 5, 944-946. Standard errors are by the delta method,
+    intervals symmetric on the logit scale.
 
     Examples
     --------
@@ -44,8 +56,9 @@ class IntraclassCorrelation:
     >>> fit = lj.lmm("Reaction ~ Days + (Days | Subject)", lj.datasets.load("sleepstudy"))
     >>> print(fit.icc())
     Intraclass correlation
-      adjusted     0.722
-      conditional  0.521
+                  estimate     se  95% interval
+      adjusted       0.722  0.072  0.56 to 0.84
+      conditional    0.521  0.095  0.34 to 0.70
     """
 
     adjusted: float
@@ -54,31 +67,81 @@ class IntraclassCorrelation:
     random: dict[str, float]
     fixed: float
     residual: float
+    frame: pd.DataFrame
+    level: float
 
     def __str__(self) -> str:
-        lines = [("adjusted", self.adjusted), ("conditional", self.conditional)]
-        if len(self.by_group) > 1:
-            lines += list(self.by_group.items())
-        width = max(len(name) for name, _ in lines)
-        return "\n".join(
-            ["Intraclass correlation", *(f"  {name:<{width}}  {v:.3f}" for name, v in lines)]
-        )
+        return share_table("Intraclass correlation", self.frame, self.level)
+
+    __repr__ = __str__
 
 
-def icc(fit: LinearMixedModelResult) -> IntraclassCorrelation:
-    """Intraclass correlations of a fit."""
-    residual = fit.sigma**2
-    random = {
-        term.group: residual * float(np.mean(np.sum((term.Z @ factor) ** 2, axis=1)))
-        for term, factor in zip(fit.design.terms, fit.raw.factors, strict=True)
-    }
-    fixed = float(np.var(fit.design.X @ fit.beta, ddof=1))
-    total = sum(random.values())
+def share_table(title: str, frame: pd.DataFrame, level: float) -> str:
+    """Shares with standard errors and intervals, as text."""
+    width = max(map(len, frame.index))
+    interval = f"{100 * level:g}% interval"
+    lines = [title, f"  {'':{width}} {'estimate':>8}  {'se':>5}  {interval:>12}"]
+    for name, row in zip(frame.index, frame.to_numpy(), strict=True):
+        estimate, se, low, high = row
+        line = f"  {name:<{width}} {estimate:8.3f}"
+        if np.isfinite(se):
+            line += f"  {se:5.3f}"
+        if np.isfinite(low):
+            line += f"  {f'{low:.2f} to {high:.2f}':>12}"
+        lines.append(line)
+    if not np.all(np.isfinite(frame["se"])):
+        lines.append(BOUNDARY_NOTE)
+    return "\n".join(lines)
+
+
+def icc(fit: Estimates, level: float = 0.95) -> IntraclassCorrelation:
+    """Do the work of :meth:`LinearMixedModelResult.icc`, which documents it."""
+    found = variance_shares(fit, level)
+    values = found.estimate
+    groups = [term.group for term in fit.design.terms]
+    names, labels = ["adjusted", "conditional"], ["adjusted", "conditional"]
+    if len(groups) > 1:
+        names += [f"by_group[{t}]" for t in range(len(groups))]
+        labels += groups
     return IntraclassCorrelation(
-        adjusted=total / (total + residual),
-        conditional=total / (total + residual + fixed),
-        by_group={group: v / (total + residual) for group, v in random.items()},
-        random=random,
-        fixed=fixed,
-        residual=residual,
+        adjusted=values.adjusted,
+        conditional=values.conditional,
+        by_group=dict(zip(groups, values.by_group.tolist(), strict=True)),
+        random=dict(zip(groups, values.random.tolist(), strict=True)),
+        fixed=values.fixed,
+        residual=values.residual,
+        frame=rows(found, names, labels),
+        level=found.level,
+    )
+
+
+def repeatability(fit: Estimates, level: float = 0.95, adjusted: bool = True) -> pd.DataFrame:
+    """Do the work of :meth:`LinearMixedModelResult.repeatability`, which documents it."""
+    found = variance_shares(fit, level)
+    kind = "by_group" if adjusted else "by_group_of_all"
+    groups = [term.group for term in fit.design.terms]
+    return rows(found, [f"{kind}[{t}]" for t in range(len(groups))], groups)
+
+
+def design_effect(fit: Estimates, level: float = 0.95, size: str = "weighted") -> pd.DataFrame:
+    """Do the work of :meth:`LinearMixedModelResult.design_effect`, which documents it."""
+    import pandas as pd
+
+    if size not in ("weighted", "mean"):
+        raise LmmError(f"size must be 'weighted' or 'mean', not {size!r}")
+    table = repeatability(fit, level)
+    sizes = mean_sizes(fit)
+    m = np.array([sizes[group][0 if size == "mean" else 1] for group in table.index])
+    # 1 + (m - 1) icc: increasing in the correlation, so its limits carry over.
+    effect = table[["estimate", "lower", "upper"]].mul(m - 1.0, axis=0) + 1.0
+    return pd.DataFrame(
+        {
+            "size": m,
+            "icc": table["estimate"],
+            "deff": effect["estimate"],
+            "se": table["se"] * (m - 1.0),
+            "lower": effect["lower"],
+            "upper": effect["upper"],
+            "n_effective": fit.nobs / effect["estimate"],
+        }
     )
