@@ -49,11 +49,14 @@ class AnovaTable:
         One row a term, or a model.
     hypotheses : dict of str to ndarray, each (q, p)
         The contrasts of each term; empty for a comparison of models.
+    notes : tuple of str
+        Lines below the table.
     """
 
     heading: tuple[str, ...]
     frame: pd.DataFrame
     hypotheses: dict[str, np.ndarray]
+    notes: tuple[str, ...] = ()
 
     def to_frame(self) -> pd.DataFrame:
         """The table as a frame of its own."""
@@ -61,20 +64,22 @@ class AnovaTable:
 
     def _cells(self) -> tuple[list[str], list[list[str]], bool]:
         columns: list[list[str]] = []
+        marks: list[str] = []
         for name in self.frame:
             values = self.frame[name].to_numpy()
+            if str(name).startswith("Pr(") and not marks:
+                # The stars are the first p value's, wherever it stands.
+                marks = [star(p) if p == p else "" for p in values]
             present = np.array([v == v for v in values])
             shown = values[present].tolist()
             if str(name).startswith("Pr("):
                 texts = p_texts(shown)
-            elif values.dtype.kind in "iu" or str(name) in ("Df", "npar"):
+            elif values.dtype.kind in "iu" or str(name) in ("Df", "npar", "Eliminated"):
                 texts = [f"{v:.0f}" for v in shown]
             else:
                 texts = same_decimals(shown, 5)
             filled = iter(texts)
             columns.append([next(filled) if ok else "" for ok in present])
-        last = self.frame.iloc[:, -1].to_numpy()
-        marks = [star(p) if p == p else "" for p in last]
         starred = any(marks)
         if starred:
             columns.append([m.ljust(3) for m in marks])
@@ -90,7 +95,7 @@ class AnovaTable:
             return "\n".join([*self.heading, "(no terms but the intercept)"])
         header, rows, starred = self._cells()
         lines = [*self.heading, *table(header, rows, "l" + "r" * (len(header) - 1))]
-        return "\n".join([*lines, "---", LEGEND] if starred else lines)
+        return "\n".join([*lines, *(["---", LEGEND] if starred else []), *self.notes])
 
     __repr__ = __str__
 
@@ -103,7 +108,8 @@ class AnovaTable:
         if not len(self.frame):
             return above
         header, rows, _ = self._cells()
-        return f"<div>{above}{html_table(header, rows)}</div>"
+        below = "".join(f"<p>{escape(line)}</p>" for line in self.notes)
+        return f"<div>{above}{html_table(header, rows)}{below}</div>"
 
 
 def sequential(X: np.ndarray) -> np.ndarray:
