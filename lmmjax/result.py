@@ -15,6 +15,7 @@ from lmmjax.results.diagnostics import Diagnostics
 from lmmjax.results.intervals import Intervals
 from lmmjax.results.means import MarginalMeans
 from lmmjax.results.shares import Shares
+from lmmjax.results.simulating import Simulating
 from lmmjax.results.testing import Testing
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LinearMixedModelResult(Testing, MarginalMeans, Intervals, Shares, Diagnostics):
+class LinearMixedModelResult(Testing, MarginalMeans, Intervals, Shares, Diagnostics, Simulating):
     """A fitted linear mixed model.
 
     Made by :func:`lmmjax.lmm`. Nothing is computed beyond the fit until it is asked for, and what
