@@ -104,7 +104,7 @@ def _estimates(
     chosen = [grid.variables[grid.axis(name)] for name in facs]
     shape = tuple(len(v) for v in chosen)
     # The first runs fastest.
-    codes = np.indices(shape[::-1]).reshape(len(shape), -1)[::-1]
+    codes = np.indices(shape[::-1]).reshape(len(shape), len(functions))[::-1]
     labels = pd.DataFrame({v.name: v.levels[c] for v, c in zip(chosen, codes, strict=True)})
     if not facs:
         labels = pd.DataFrame({"1": ["overall"]})

@@ -1,7 +1,7 @@
 """Several tests or intervals at a time: adjusted p values and critical values.
 
 The rules are those of R's emmeans: which adjustment suits which family, and which one its intervals
-take. Tukey's needs the studentized range, which is SciPy's.
+take.
 
 Source: Tukey (1953), "The problem of multiple comparisons"; Scheffe (1953), Biometrika 40, 87-104;
 Holm (1979), Scand. J. Statist. 6, 65-70; Benjamini & Hochberg (1995), J. R. Statist. Soc. B 57,
@@ -10,8 +10,9 @@ Holm (1979), Scand. J. Statist. 6, 65-70; Benjamini & Hochberg (1995), J. R. Sta
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -108,25 +109,28 @@ class Family:
 
 def tukey_upper(t: np.ndarray, means: float, df: np.ndarray) -> np.ndarray:
     """P value of each largest ``|t|`` among the differences of so many means, shape (q,)."""
-    from scipy.stats import studentized_range
+    from lmmjax.inference.studentized_range import range_upper
 
-    out = np.full(t.shape, np.nan)
-    known = np.isfinite(t)
-    out[known] = studentized_range.sf(np.sqrt(2.0) * np.abs(t[known]), means, df[known])
-    return out
+    return np.array(
+        [range_upper(np.sqrt(2.0) * abs(x), means, nu) for x, nu in zip(t, df, strict=True)]
+    )
+
+
+def _by_distinct_df(of_one: Callable[[float], float], df: np.ndarray) -> np.ndarray:
+    """A function of each df, shape (q,), computed once for those that differ by rounding only."""
+    found: dict[str, float] = {}
+    keys = [f"{nu:.11g}" for nu in df]
+    for key, nu in zip(keys, df.tolist(), strict=True):
+        if key not in found:
+            found[key] = float("nan") if np.isnan(nu) else of_one(nu)
+    return np.array([found[key] for key in keys])
 
 
 def tukey_quantile(level: float, means: float, df: np.ndarray) -> np.ndarray:
     """Critical values of differences of so many means, in standard errors, shape (q,)."""
-    from scipy.stats import studentized_range
+    from lmmjax.inference.studentized_range import range_quantile
 
-    # Each takes a tenth of a second, and df are often all alike.
-    distinct, place = np.unique(df, return_inverse=True)
-    found = [
-        np.nan if np.isnan(nu) else studentized_range.ppf(level, means, nu) / np.sqrt(2.0)
-        for nu in distinct
-    ]
-    return np.array(found)[place.reshape(-1)]
+    return _by_distinct_df(lambda nu: range_quantile(level, means, nu) / np.sqrt(2.0), df)
 
 
 def _triangular(count: int) -> float:
@@ -152,24 +156,19 @@ def _dunnett_quantile(level: float, count: int, df: np.ndarray) -> np.ndarray:
 
     from lmmjax.reading.coefficients import t_quantile
 
-    distinct, place = np.unique(df, return_inverse=True)
-    found = []
-    for nu in distinct:
-        if np.isnan(nu):
-            found.append(np.nan)
-            continue
+    def of_one(nu: float) -> float:
         one = np.array([nu])
         ends = (
             float(tukey_quantile(level, _triangular(count), one)[0]),
             float(t_quantile(level ** (1.0 / count), one)[0]),
         )
 
-        def excess(t: float, one: np.ndarray = one) -> float:
+        def excess(t: float) -> float:
             return float(_dunnett(np.array([t]), count, one)[0]) - level
 
-        low, high = min(ends) - 1e-6, max(ends) + 1e-6
-        found.append(brentq(excess, low, high, xtol=1e-10))
-    return np.array(found)[place.reshape(-1)]
+        return cast(float, brentq(excess, min(ends) - 1e-6, max(ends) + 1e-6, xtol=1e-10))
+
+    return _by_distinct_df(of_one, df)
 
 
 def _suited(adjust: str, side: int, family: Family) -> tuple[str, list[str]]:

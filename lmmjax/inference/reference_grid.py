@@ -76,8 +76,7 @@ class ReferenceGrid:
         Each cell's row of the model matrix, r coordinates that are zero where it is estimable, and
         its offset.
     counts : ndarray, shape (L_1, ..., L_v)
-        Rows used in each cell (their prior weights' sum), whatever the numbers that do not count as
-        factors.
+        Rows used in each cell, whatever the numbers that do not count as factors.
     """
 
     fit: LinearMixedModelResult
@@ -266,7 +265,7 @@ class Predictors:
                 + ", ".join(f"{v.name!r} ({len(v)} levels)" for v in variables)
                 + ": leave levels out with at="
             )
-        codes = np.indices(shape).reshape(len(shape), -1)
+        codes = np.indices(shape).reshape(len(shape), rows)
         columns = {v.name: v.values(c) for v, c in zip(variables, codes, strict=True)}
         functions = self.functions(columns, rows)
         counts = np.zeros(shape)
@@ -275,7 +274,7 @@ class Predictors:
             own = np.stack([v.codes for v in counted if v.codes is not None])
             inside = np.all(own >= 0, axis=0)
             table = np.zeros(tuple(len(v) for v in counted))
-            np.add.at(table, tuple(own[:, inside]), self.fit.design.weights[inside])
+            np.add.at(table, tuple(own[:, inside]), 1.0)
             # Cells do not tell values apart at which a number was put.
             counts += table.reshape([len(v) if v.codes is not None else 1 for v in variables])
         else:

@@ -43,7 +43,7 @@ class MarginalMeans(Estimates):
             often each combination occurs; ``"outer"``, to the product of how often each level does;
             ``"cells"``, by the rows in each cell (means of what was observed); ``"flat"``, equally
             over cells that occur; or a weight for each combination, the first factor's levels
-            running fastest. Rows count by their prior weights.
+            running fastest. Rows count alike, whatever their prior weights, as in R.
         ddf : {"satterthwaite", "kenward-roger", "asymptotic"}, default "satterthwaite"
             As in :meth:`contest`.
         level : float, default 0.95
