@@ -6,7 +6,6 @@ table is asked for. Defaults are those of R's emmeans.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,6 +25,7 @@ from lmmjax.inference.multiplicity import (
     check_side,
     critical_values,
 )
+from lmmjax.inference.response_scale import Scale, check_back
 from lmmjax.reading.coefficients import check_level
 from lmmjax.reading.marginal_means import Shown
 
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from lmmjax.result import LinearMixedModelResult
-
-_TRANSFORM = re.compile(r"(?:np\.)?(log|log2|log10|log1p|sqrt)\(")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -71,6 +69,10 @@ class MarginalEstimates(Shown):
         Whether the table has intervals, and tests.
     pairwise, size
         The family, as in :class:`Family`.
+    scale : Scale or None
+        The response's transformation, which the estimates are on.
+    back : bool
+        Whether the table is on the response's own scale.
     """
 
     fit: LinearMixedModelResult
@@ -89,6 +91,8 @@ class MarginalEstimates(Shown):
     tested: bool = False
     pairwise: bool = False
     size: int = 0
+    scale: Scale | None = None
+    back: bool = False
 
     # --- numbers ---------------------------------------------------------------------------------
 
@@ -165,26 +169,36 @@ class MarginalEstimates(Shown):
             said.insert(
                 0, "Results are averaged over the levels of: " + ", ".join(self.averaged_over)
             )
-        if found := _TRANSFORM.match(self.fit.design.y_name):
-            said.append(f"Results are given on the {found[1]} (not the response) scale.")
+        back = self.scale if self.back else None
+        if back:
+            columns[self.estimate_name], columns["SE"] = back.back(est), back.rate(est) * se
+        elif self.scale:
+            said.append(f"Results are given on the {self.scale.name} (not the response) scale.")
         if self.interval:
             half, more = critical_values(self.level, df, self.adjust, self.family, self.side)
             low = est - half * se if self.side >= 0 else np.full(est.shape, -np.inf)
             high = est + half * se if self.side <= 0 else np.full(est.shape, np.inf)
             names = ("asymp.LCL", "asymp.UCL") if normal else ("lower.CL", "upper.CL")
-            columns |= dict(zip(names, (low, high), strict=True))
             said += [f"Confidence level used: {self.level:g}", *more]
+            if back:
+                low, high = back.back(low), back.back(high)
+                said.append(f"Intervals are back-transformed from the {back.name} scale")
+            columns |= dict(zip(names, (low, high), strict=True))
         if self.tested:
             with np.errstate(divide="ignore", invalid="ignore"):
                 t = (est - self.null) / se
             p, more = adjusted_p(t, df, self.adjust, self.family, self.side)
-            if self.null:
-                columns["null"] = np.full(est.shape, self.null)
+            null = np.full(est.shape, self.null)
+            null = back.back(null) if back else null
+            if null.any():
+                columns["null"] = null
             columns["z.ratio" if normal else "t.ratio"] = t
             columns["p.value"] = p
             said += more
             if self.side:
                 said.append(f"P values are {'left' if self.side < 0 else 'right'}-tailed")
+            if back:
+                said.append(f"Tests are performed on the {back.name} scale")
         # What the intervals and the tests say alike is said once.
         messages = tuple(dict.fromkeys((*self.notes, *said)))
         numbers = pd.DataFrame(columns, index=self.labels.index)
@@ -322,6 +336,41 @@ class MarginalEstimates(Shown):
             raise LmmError("a joint test has no intervals: use test(joint=True)")
         return replace(shown, interval=interval, tested=tested, level=level)
 
+    def response(self) -> MarginalEstimates:
+        """The same on the response's own scale, where the model is of its logarithm or root.
+
+        Means become medians of the response (of logarithms: geometric means), differences of
+        logarithms become ratios. Standard errors are by the delta method; intervals are brought
+        back as they are; tests stay where they were.
+
+        Raises
+        ------
+        LmmError
+            The response is not ``log``, ``log2``, ``log10``, ``log1p`` or ``sqrt`` of a column, or
+            the estimates are contrasts that have no such form.
+
+        Examples
+        --------
+        >>> import lmmjax as lj
+        >>> sleep = lj.datasets.load("sleepstudy")
+        >>> fit = lj.lmm("log(Reaction) ~ Days + (1 | Subject)", sleep)
+        >>> fit.emmeans("Days", at={"Days": [0, 9]}).response()
+         Days response    SE   df lower.CL upper.CL
+            0      252  8.34 21.8      235      270
+            9      341 11.29 21.8      319      366
+        <BLANKLINE>
+        Degrees-of-freedom method: satterthwaite
+        Confidence level used: 0.95
+        Intervals are back-transformed from the log scale
+        """
+        check_back(self.scale, self.fit.design.y_name)
+        labels, name = self.labels, "response"
+        if self.estimate_name in ("estimate", "ratio"):
+            labels, name = labels.copy(), "ratio"
+            column = next(c for c in labels.columns if c not in self.by)
+            labels[column] = [text.replace(" - ", " / ") for text in labels[column]]
+        return replace(self, labels=labels, estimate_name=name, back=True)
+
     def _joint(self, null: float) -> JointTests:
         rows, notes = [], []
         for group in self._groups(self.by):
@@ -397,13 +446,14 @@ class MarginalEstimates(Shown):
         # What is not finite would spread to contrasts that give it no weight.
         functions = np.where(np.isfinite(self.functions), self.functions, 0.0)
         blank = ~np.all(np.isfinite(self.functions), axis=1)
-        parts, names, adjust_by_default = [], [], "none"
+        parts, sums, names, adjust_by_default = [], [], [], "none"
         pairwise, size = False, 0
         for rows in groups:
             family = contrast_family(method, self._level_names(own, rows), ref)
             made = family.weights @ functions[rows]
             made[(family.weights != 0.0) @ blank[rows]] = np.nan
             parts.append(made)
+            sums.append(family.weights.sum(axis=1))
             names += family.names
             adjust_by_default, pairwise, size = family.adjust, family.pairwise, family.size
         if not names:
@@ -416,6 +466,14 @@ class MarginalEstimates(Shown):
         for name in within:
             first = [rows[0] for rows in groups]
             labels[name] = np.repeat(self.labels[name].to_numpy()[first], count)
+        differences = bool(np.all(np.abs(np.concatenate(sums)) < 1e-6))
+        scale = self.scale if self.scale and self.scale.logarithmic and differences else None
+        notes = ()
+        if self.scale and not scale:
+            notes = (f"Note: contrasts are still on the {self.scale.name} scale",)
+        back = self.back and scale is not None
+        if back:
+            labels[column] = [name.replace(" - ", " / ") for name in names]
         functions = np.concatenate(parts)
         functions[np.abs(functions) < 1e-14 * np.abs(self._scale)] = 0.0
         return replace(
@@ -423,8 +481,10 @@ class MarginalEstimates(Shown):
             functions=functions,
             labels=labels,
             by=within,
-            estimate_name="estimate",
-            notes=(),
+            estimate_name="ratio" if back else "estimate",
+            notes=notes,
+            scale=scale,
+            back=back,
             adjust=adjust_by_default if adjust is None else check_adjustment(adjust),
             null=0.0,
             side=0,

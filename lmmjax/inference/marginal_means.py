@@ -21,6 +21,7 @@ from lmmjax.inference.contrasts import check_method
 from lmmjax.inference.joint_tests import JointTests, joint_table, joint_test
 from lmmjax.inference.marginal_estimates import MarginalEstimates
 from lmmjax.inference.reference_grid import Predictors, ReferenceGrid, Variable
+from lmmjax.inference.response_scale import scale_of
 from lmmjax.reading.coefficients import check_level
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ def _estimates(
         averaged_over=grid.averaged_over(facs),
         notes=(INTERACTION,) if misleading else (),
         level=level,
+        scale=None if trend else scale_of(grid.fit.design.y_name),
     )
 
 

@@ -23,7 +23,8 @@ MAX_ROWS = 200
 def means(estimates: MarginalEstimates, *, figure: Any = None, units: Units = None) -> Figure:
     """Draw estimates with their intervals, a panel for each level of ``by``.
 
-    Contrasts and slopes have a line at zero; filled points are those whose interval excludes it.
+    Contrasts and slopes have a line at zero (ratios at one); filled points are those whose interval
+    excludes it.
 
     Parameters
     ----------
@@ -63,13 +64,16 @@ def means(estimates: MarginalEstimates, *, figure: Any = None, units: Units = No
     lines = -(-len(groups) // columns)
     size = (max(5.2, 3.2 * columns), lines * float(np.clip(1.3 + 0.3 * count, 2.2, 10.0)))
     figure, grid = panels(figure, lines, columns, size, sharex=True, sharey=len(groups) > 1)
-    against_zero = shown.estimate_name != "emmean"
+    nothing = 1.0 if shown.estimate_name == "ratio" else 0.0
+    compared = shown.estimate_name not in ("emmean", "response")
     own = [c for c in shown.labels.columns if c not in shown.by]
     for ax, rows in zip(grid.flat, groups, strict=False):
         place = np.arange(len(rows))
-        clear = (low[rows] > 0.0) | (high[rows] < 0.0) if against_zero else np.full(len(rows), True)
-        if against_zero:
-            ax.axvline(0.0, color=FAINT, lw=1, zorder=0)
+        clear = (
+            (low[rows] > nothing) | (high[rows] < nothing) if compared else np.full(len(rows), True)
+        )
+        if compared:
+            ax.axvline(nothing, color=FAINT, lw=1, zorder=0)
         for mask, color, fill in ((clear, MODEL, MODEL), (~clear, DATA, "white")):
             ax.hlines(place[mask], low[rows][mask], high[rows][mask], color, lw=1.6)
             ax.scatter(
@@ -87,12 +91,13 @@ def means(estimates: MarginalEstimates, *, figure: Any = None, units: Units = No
     for ax in list(grid.flat)[len(groups) :]:
         ax.set_visible(False)
     grid[0, 0].set_ylabel(", ".join(own) if own != ["1"] else "")
-    what = {"emmean": f"Mean of {fit.design.y_name}", "estimate": "Contrast"}
+    what = {"emmean": f"Mean of {fit.design.y_name}", "estimate": "Contrast", "ratio": "Ratio"}
+    what["response"] = "Mean, back-transformed"
     text = what.get(shown.estimate_name, shown.estimate_name)
     unit = known_units(fit, units).get(fit.design.y_name)
-    if unit and shown.estimate_name in what:
+    if unit and shown.estimate_name in ("emmean", "estimate"):
         text += f" ({unit})"
     said = f", {shown.adjust}-adjusted" if any("adjustment" in m for m in shown.messages) else ""
-    filled = "; filled: excludes zero" if against_zero else ""
+    filled = f"; filled: excludes {nothing:g}" if compared else ""
     figure.supxlabel(f"{text}, with {100 * shown.level:g}% interval{said}{filled}", fontsize=10)
     return figure

@@ -91,6 +91,10 @@ both("by_changed", pairs(emmeans(m$uneven, ~ recipe * oven), by = "recipe"))
 both("one_sided_left", e, null = 35, side = "<"); both("one_sided_right", e, null = 35, side = ">")
 both("one_sided_tukey", pairs(e), side = ">", adjust = "tukey")
 both("level", pairs(e), level = 0.9)
+m$root <- fit(sqrt(Reaction) ~ Days * group + (1 | Subject), sleep)
+l <- emmeans(m$logs, ~ group, type = "response"); q <- emmeans(m$root, ~ group, type = "response")
+both("response", l); both("ratios", pairs(l)); both("root", q); both("root_pairs", pairs(q))
+both("ratios_below", contrast(l, "eff"), null = 0.1, side = "<")
 add("joint_cake", joint_tests(m$cake)); add("joint_by", joint_tests(m$cake, by = "recipe"))
 add("joint_uneven", joint_tests(m$uneven))
 add("joint_pairs", test(pairs(emtrends(m$mixed, "recipe", var = "temp")), joint = TRUE))
@@ -104,5 +108,6 @@ out$printed <- list(
   scheffe = show(test(e, adjust = "scheffe")), null = show(test(e, null = 35, side = ">", adjust = "holm")),
   level = show(confint(e, level = 0.9, adjust = "bonferroni")), control = show(contrast(t, "trt.vs.ctrl")),
   numbers = show(emmeans(m$additive, ~ temp | recipe, at = list(temp = c(180, 200.5)))),
-  logs = show(emmeans(m$logs, "group")), holes = show(emmeans(m$holes, "recipe")), joint = show(joint_tests(m$cake)))
+  logs = show(emmeans(m$logs, "group")), response = show(l), ratios = show(pairs(l)), root = show(q), root_pairs = show(pairs(q)),
+  log_trends = show(emtrends(m$logs, "group", var = "Days", delta.var = 1e-6)), holes = show(emmeans(m$holes, "recipe")), joint = show(joint_tests(m$cake)))
 writeLines(toJSON(out, digits = 14, auto_unbox = TRUE, na = "string"))

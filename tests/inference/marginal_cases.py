@@ -8,6 +8,7 @@ MODELS = {
     "mixed": ("uneven", "angle ~ recipe * temp + (1 | recipe:replicate)", {}),
     "sleep": ("sleep", "Reaction ~ Days * group + I(Days^2) + (1 + Days | Subject)", {}),
     "logs": ("sleep", "log(Reaction) ~ poly(Days, 2) * group + (1 | Subject)", {}),
+    "root": ("sleep", "sqrt(Reaction) ~ Days * group + (1 | Subject)", {}),
     "uneven": (
         "uneven",
         "angle ~ recipe * oven + moist + shelf + (1 | recipe:replicate)",
@@ -95,6 +96,14 @@ SATTERTHWAITE = {
     "one_sided_right": ("uneven", lambda m: _recipe(m).test(35, side=">")),
     "one_sided_tukey": ("uneven", lambda m: _recipe(m).pairs().test(side=">")),
     "level": ("uneven", lambda m: _recipe(m).pairs().conf_int(level=0.9)),
+    "response": ("logs", lambda m: m.emmeans("group").response()),
+    "ratios": ("logs", lambda m: m.emmeans("group").response().pairs()),
+    "ratios_below": (
+        "logs",
+        lambda m: m.emmeans("group").contrast("eff").response().test(0.1, side="<"),
+    ),
+    "root": ("root", lambda m: m.emmeans("group").response()),
+    "root_pairs": ("root", lambda m: m.emmeans("group").response().pairs()),
 }
 JOINT = {
     "joint_cake": ("cake", lambda m: m.joint_tests()),
@@ -117,6 +126,11 @@ PRINTED = {
     "control": ("cake", lambda m: m.emmeans("temperature").contrast("trt.vs.ctrl")),
     "numbers": ("additive", lambda m: m.emmeans("temp | recipe", at={"temp": [180, 200.5]})),
     "logs": ("logs", lambda m: m.emmeans("group")),
+    "response": ("logs", lambda m: m.emmeans("group").response()),
+    "ratios": ("logs", lambda m: m.emmeans("group").pairs().response()),
+    "root": ("root", lambda m: m.emmeans("group").response()),
+    "root_pairs": ("root", lambda m: m.emmeans("group").pairs()),
+    "log_trends": ("logs", lambda m: m.emtrends("group", "Days")),
     "holes": ("holes", lambda m: _recipe(m)),
     "joint": ("cake", lambda m: m.joint_tests()),
 }

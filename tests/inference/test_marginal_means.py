@@ -115,7 +115,7 @@ def test_joint_tests_are_those_of_anova(model):
 @pytest.mark.parametrize("name", PRINTED)
 def test_print(name, model):
     which, make = PRINTED[name]
-    notes = ("NOTE", "Note")
+    notes = ("NOTE", "Note: adjust")
     ours = [line for line in str(make(model(which))).split("\n") if not line.startswith(notes)]
     theirs = R["printed"][name]
     assert [x for x in ours if x] == [x for x in theirs if x]
@@ -261,6 +261,17 @@ def test_model_of_the_intercept_alone(fits):
 def test_what_is_wrong_is_said(call, says, model):
     with pytest.raises(lj.LmmError, match=says):
         call(model("equal"))
+
+
+def test_no_way_back_to_the_response(model):
+    for estimates in (
+        model("equal").emmeans("recipe"),
+        model("root").emmeans("group").pairs(),
+        model("logs").emmeans("group").contrast("identity"),
+        model("logs").emtrends("group", "Days"),
+    ):
+        with pytest.raises(lj.LmmError, match="no known way"):
+            estimates.response()
 
 
 def test_values_where_the_model_is_not_defined(model):
