@@ -225,7 +225,7 @@ def _maximum(curves: np.ndarray) -> np.ndarray:
     return np.maximum(0.0, top + np.where((inner == at) & (bend > 0), gain, 0.0))
 
 
-def tested_part(fit: LinearMixedModelResult, term: str | None) -> tuple[RandomPart, list[str]]:
+def find_part(fit: LinearMixedModelResult, term: str | None) -> tuple[RandomPart, list[str]]:
     """The part of the random effects that is meant, and the labels of the others."""
     from lmmjax.formula import parse
 
@@ -288,7 +288,7 @@ def exact_rlrt(
 ) -> SimulatedTest:
     """Test one variance; :meth:`LinearMixedModelResult.exact_rlrt` documents it."""
     n = _check_draws(n)
-    part, others = tested_part(fit, term)
+    part, others = find_part(fit, term)
     full = fit
     if not fit.reml:
         full = replace(fit, raw=fit_response(fit.raw.prepared, fit.raw.y, reml=True))
@@ -323,7 +323,7 @@ def exact_lrt(
 ) -> SimulatedTest:
     """Test a variance and fixed terms together; see :meth:`LinearMixedModelResult.exact_lrt`."""
     n = _check_draws(n)
-    part, others = tested_part(fit, None)
+    part, others = find_part(fit, None)
     full = refit_ml(fit)
     null = rebuild(full, rewrite(full.design.formula, bars=others))
     names = [drop] if isinstance(drop, str) else list(drop)
