@@ -13,18 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lmmjax.columns import label
 from lmmjax.errors import LmmError
-from lmmjax.inference.contrast_families import contrast_family
 from lmmjax.inference.contrasts import standard_errors_and_df
 from lmmjax.inference.joint_tests import JointTests, joint_table, joint_test
-from lmmjax.inference.multiplicity import (
-    Family,
-    adjusted_p,
-    check_adjustment,
-    check_side,
-    critical_values,
-)
+from lmmjax.inference.marginal_contrasts import contrasts_of
+from lmmjax.inference.marginal_table import table_of
+from lmmjax.inference.multiplicity import Family, check_adjustment, check_side
 from lmmjax.inference.response_scale import Scale, check_back
 from lmmjax.reading.coefficients import check_level
 from lmmjax.reading.marginal_means import Shown
@@ -136,7 +130,7 @@ class MarginalEstimates(Shown):
         V = self.fit.kenward_roger.adjusted if adjusted else self.fit.vcov.to_numpy()
         return self.L @ V @ self.L.T
 
-    def _groups(self, by: Sequence[str]) -> list[np.ndarray]:
+    def groups(self, by: Sequence[str]) -> list[np.ndarray]:
         """Rows at each combination of the levels of `by`."""
         if not by:
             return [np.arange(len(self.labels))]
@@ -148,7 +142,7 @@ class MarginalEstimates(Shown):
     @cached_property
     def family(self) -> Family:
         """Which of the rows are judged together."""
-        groups = self._groups(self.by)
+        groups = self.groups(self.by)
         ranks = [np.linalg.matrix_rank(np.nan_to_num(self.L[rows]), tol=1e-7) for rows in groups]
         size = self.size or len(self.labels)
         return Family(tuple(groups), self.pairwise, size, tuple(map(int, ranks)))
@@ -157,52 +151,7 @@ class MarginalEstimates(Shown):
 
     @cached_property
     def _table(self) -> tuple[pd.DataFrame, tuple[str, ...]]:
-        import pandas as pd
-
-        est = self.estimates
-        se, df = self.errors_and_df
-        known = np.isfinite(df)
-        normal = not known.any()
-        columns: dict[str, Any] = {self.estimate_name: est, "SE": se, "df": df}
-        said = [f"Degrees-of-freedom method: {self.ddf}"]
-        if self.averaged_over:
-            said.insert(
-                0, "Results are averaged over the levels of: " + ", ".join(self.averaged_over)
-            )
-        back = self.scale if self.back else None
-        if back:
-            columns[self.estimate_name], columns["SE"] = back.back(est), back.rate(est) * se
-        elif self.scale:
-            said.append(f"Results are given on the {self.scale.name} (not the response) scale.")
-        if self.interval:
-            half, more = critical_values(self.level, df, self.adjust, self.family, self.side)
-            low = est - half * se if self.side >= 0 else np.full(est.shape, -np.inf)
-            high = est + half * se if self.side <= 0 else np.full(est.shape, np.inf)
-            names = ("asymp.LCL", "asymp.UCL") if normal else ("lower.CL", "upper.CL")
-            said += [f"Confidence level used: {self.level:g}", *more]
-            if back:
-                low, high = back.back(low), back.back(high)
-                said.append(f"Intervals are back-transformed from the {back.name} scale")
-            columns |= dict(zip(names, (low, high), strict=True))
-        if self.tested:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                t = (est - self.null) / se
-            p, more = adjusted_p(t, df, self.adjust, self.family, self.side)
-            null = np.full(est.shape, self.null)
-            null = back.back(null) if back else null
-            if null.any():
-                columns["null"] = null
-            columns["z.ratio" if normal else "t.ratio"] = t
-            columns["p.value"] = p
-            said += more
-            if self.side:
-                said.append(f"P values are {'left' if self.side < 0 else 'right'}-tailed")
-            if back:
-                said.append(f"Tests are performed on the {back.name} scale")
-        # What the intervals and the tests say alike is said once.
-        messages = tuple(dict.fromkeys((*self.notes, *said)))
-        numbers = pd.DataFrame(columns, index=self.labels.index)
-        return pd.concat([self.labels, numbers], axis=1), messages
+        return table_of(self)
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -373,7 +322,7 @@ class MarginalEstimates(Shown):
 
     def _joint(self, null: float) -> JointTests:
         rows, notes = [], []
-        for group in self._groups(self.by):
+        for group in self.groups(self.by):
             where = dict(zip(self.by, self.labels[list(self.by)].iloc[group[0]], strict=True))
             test, note = joint_test(self, group, null)
             rows.append({**where, **test})
@@ -430,85 +379,7 @@ class MarginalEstimates(Shown):
         <BLANKLINE>
         Degrees-of-freedom method: satterthwaite
         """
-        import pandas as pd
-
-        within = self.by if by is None else tuple([by] if isinstance(by, str) else by)
-        for name in within:
-            if name not in self.labels.columns:
-                raise LmmError(
-                    f"by names {name!r}; the columns are "
-                    f"{', '.join(map(repr, self.labels.columns))}"
-                )
-        groups = self._groups(within)
-        if len({len(rows) for rows in groups}) > 1:
-            raise LmmError(f"the levels of {', '.join(within)} do not have equally many rows")
-        own = [c for c in self.labels.columns if c not in within]
-        # What is not finite would spread to contrasts that give it no weight.
-        functions = np.where(np.isfinite(self.functions), self.functions, 0.0)
-        blank = ~np.all(np.isfinite(self.functions), axis=1)
-        parts, sums, names, adjust_by_default = [], [], [], "none"
-        pairwise, size = False, 0
-        for rows in groups:
-            family = contrast_family(method, self._level_names(own, rows), ref)
-            made = family.weights @ functions[rows]
-            made[(family.weights != 0.0) @ blank[rows]] = np.nan
-            parts.append(made)
-            sums.append(family.weights.sum(axis=1))
-            names += family.names
-            adjust_by_default, pairwise, size = family.adjust, family.pairwise, family.size
-        if not names:
-            raise LmmError("there is one mean only: nothing to contrast it with")
-        count = len(parts[0])
-        column = "contrast"
-        while column in within:
-            column += "1"
-        labels = pd.DataFrame({column: names})
-        for name in within:
-            first = [rows[0] for rows in groups]
-            labels[name] = np.repeat(self.labels[name].to_numpy()[first], count)
-        differences = bool(np.all(np.abs(np.concatenate(sums)) < 1e-6))
-        scale = self.scale if self.scale and self.scale.logarithmic and differences else None
-        notes = ()
-        if self.scale and not scale:
-            notes = (f"Note: contrasts are still on the {self.scale.name} scale",)
-        back = self.back and scale is not None
-        if back:
-            labels[column] = [name.replace(" - ", " / ") for name in names]
-        functions = np.concatenate(parts)
-        functions[np.abs(functions) < 1e-14 * np.abs(self._scale)] = 0.0
-        return replace(
-            self,
-            functions=functions,
-            labels=labels,
-            by=within,
-            estimate_name="ratio" if back else "estimate",
-            notes=notes,
-            scale=scale,
-            back=back,
-            adjust=adjust_by_default if adjust is None else check_adjustment(adjust),
-            null=0.0,
-            side=0,
-            interval=False,
-            tested=True,
-            pairwise=pairwise,
-            size=size,
-        )
-
-    @property
-    def _scale(self) -> float:
-        """Size of the functions' entries: below rounding of it, a difference is zero."""
-        return float(np.nanmax(np.abs(self.functions), initial=1.0))
-
-    def _level_names(self, columns: Sequence[str], rows: np.ndarray) -> list[str]:
-        """Each row's levels in one text; a number has its variable's name before it."""
-        if not columns:
-            return ["overall"] * len(rows)
-        texts = []
-        for name in columns:
-            values = [label(v) for v in self.labels[name]]
-            prefix = name if all(map(_is_number, values)) else ""
-            texts.append([prefix + values[row] for row in rows])
-        return [" ".join(parts) for parts in zip(*texts, strict=True)]
+        return contrasts_of(self, method, by=by, adjust=adjust, ref=ref)
 
     def pairs(
         self,
@@ -546,11 +417,3 @@ class MarginalEstimates(Shown):
         from lmmjax.plot.means import means
 
         return means(self, figure=figure, units=units)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -38,6 +38,10 @@ class Scale:
         """Values on the response's scale."""
         return _BACK[self.name][0](x)
 
+    def limit(self, x: np.ndarray) -> np.ndarray:
+        """Ends of intervals on the response's scale, which for a root stops at zero."""
+        return self.back(np.maximum(x, 0.0) if self.name == "sqrt" else x)
+
     def rate(self, x: np.ndarray) -> np.ndarray:
         """Derivative of :meth:`back`, for standard errors."""
         return _BACK[self.name][1](x)

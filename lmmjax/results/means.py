@@ -63,6 +63,8 @@ class MarginalMeans(Estimates):
         Notes
         -----
         Means that the data do not determine (empty cells) are NaN, and print as ``nonEst``.
+        An offset in the formula is computed at the grid's values; one given as an argument stands
+        at its mean.
         Nested factors are not looked for: a level that only occurs within some levels of another
         factor is taken as if it could occur in all.
 

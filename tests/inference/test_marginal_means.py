@@ -149,6 +149,21 @@ def test_slope_of_a_curve_is_its_derivative(model):
         assert_allclose(row["Days.trend"], slope, rtol=1e-10)
 
 
+def test_offset_given_as_an_argument_stands_at_its_mean(fits):
+    cake = fits.data("cake")
+    formula = "angle ~ recipe + temp + (1 | recipe:replicate)"
+    shift = np.linspace(0.0, 3.0, len(cake))
+    plain = fits("cake", formula).emmeans("recipe").frame["emmean"]
+    shifted = lj.lmm(formula, cake.assign(angle=cake["angle"] + shift), offset=shift)
+    assert_allclose(shifted.emmeans("recipe").frame["emmean"], plain + 1.5)
+
+
+def test_kenward_roger_needs_reml(fits):
+    formula = "angle ~ recipe + temp + (1 | recipe:replicate)"
+    with pytest.raises(lj.LmmError, match="REML"):
+        _ = fits("cake", formula, "ML").emmeans("recipe", ddf="kenward-roger").frame
+
+
 def test_note_on_interactions(model):
     note = "NOTE: Results may be misleading"
     assert note in str(model("cake").emmeans("recipe"))
