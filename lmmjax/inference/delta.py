@@ -163,22 +163,30 @@ def _with_jacobian(
 
         def flat(x: jax.Array) -> tuple[jax.Array, Any]:
             tree = function(unravel(x), *arguments)
-            leaves = [jnp.ravel(jnp.asarray(leaf, x.dtype)) for leaf in jax.tree.leaves(tree)]
+            leaves = [_number(leaf, x.dtype) for leaf in jax.tree.leaves(tree)]
             return jnp.concatenate([jnp.zeros(0, x.dtype), *leaves]), tree
 
         try:
-            jacobian, tree = jax.jacfwd(flat, has_aux=True)(point)
+            # Without values: float(p.sigma) would pass as a number, and lose its derivative.
+            shape, _ = jax.eval_shape(flat, point)
         except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
             raise LmmError(
                 "the function cannot be differentiated: write it with jax.numpy instead of NumPy "
                 "and float(), and without branches on the parameters' values"
             ) from error
-        except TypeError as error:
-            raise LmmError(
-                "the function must return numbers: a scalar, an array, or lists, tuples and dicts "
-                f"of them ({error})"
-            ) from error
+        if not shape.size:
+            raise LmmError("the function returned nothing: has it a return statement?")
+        jacobian, tree = jax.jacfwd(flat, has_aux=True)(point)
         return jax.device_get(tree), np.array(jacobian)
+
+
+def _number(leaf: Any, dtype: Any) -> jax.Array:
+    if not isinstance(leaf, int | float | np.ndarray | np.generic | jax.Array):
+        raise LmmError(
+            "the function must return numbers: a scalar, an array, or lists, tuples and dicts of "
+            f"them, not {type(leaf).__name__}"
+        )
+    return jnp.ravel(jnp.asarray(leaf, dtype))
 
 
 def _covariance(fit: Estimates, jacobian: np.ndarray) -> np.ndarray:
