@@ -125,9 +125,10 @@ def spectrum(
     xi = np.bincount(index, z * z, levels)
     cross = np.stack([np.bincount(index, z * column, levels) for column in basis.T])
     p = len(cross)
+    order = np.argsort(xi, kind="stable")
+    values, starts = np.unique(xi[order], return_index=True)
     diagonal, pieces, kept, often = [], [], [], []
-    for value in np.unique(xi):
-        own = cross[:, xi == value]
+    for value, own in zip(values, np.split(cross[:, order], starts[1:], axis=1), strict=True):
         m = own.shape[1]
         if m > p:
             # In this basis only the first p of the m equal levels meet the fixed effects.
