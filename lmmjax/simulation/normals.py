@@ -102,7 +102,11 @@ def standard_normals(key: Array, count: int, stream: Array | int = 0) -> Array:
     CPU as JAX's inverse error function.
     """
     half = (count + 1) // 2
-    first, second = random_words(key, half, stream)
+    return _box_muller(*random_words(key, half, stream))[:count]
+
+
+def _box_muller(first: Array, second: Array) -> Array:
+    """Two normal deviates from each pair of random words."""
     radius = jnp.sqrt(-2.0 * jnp.log(uniform(first)))
     # Two bits choose the quarter turn; the others, signed, the angle from its middle line.
     quarter = second >> 30
@@ -116,7 +120,7 @@ def standard_normals(key: Array, count: int, stream: Array | int = 0) -> Array:
     swap = (quarter & 1) == 1
     x = jnp.where(swap, sine, cosine) * jnp.where((quarter == 1) | (quarter == 2), -radius, radius)
     y = jnp.where(swap, cosine, sine) * jnp.where(quarter >= 2, -radius, radius)
-    return jnp.concatenate([x, y])[:count]
+    return jnp.concatenate([x, y])
 
 
 def chi_squared(key: Array, df: Array, stream: int = 0) -> Array:
@@ -150,31 +154,34 @@ def chi_squared(key: Array, df: Array, stream: int = 0) -> Array:
     d32 = d.astype(jnp.float32)
     c = 1.0 / jnp.sqrt(9.0 * d32)
 
-    def propose(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        found, excess, used = state
-        x = standard_normals(key, PROPOSALS * count, used)
-        u, _ = random_words(key, PROPOSALS * count, used + 1)
-        limit = jnp.log(uniform(u))
-        for i in range(PROPOSALS):
-            own = slice(i * count, (i + 1) * count)
-            w = c * x[own]
-            positive = w > -1.0
-            log_v = 3.0 * jnp.log1p(jnp.where(positive, w, 0.0))
-            over = w * (3.0 + w * (3.0 + w))  # v - 1
-            accept = positive & (limit[own] < 0.5 * x[own] ** 2 + d32 * (log_v - over))
-            excess = jnp.where(accept & ~found, over, excess)
-            found = found | accept
-        return found, excess, used + 2
+    proposed = PROPOSALS * count
+    half = (proposed + 1) // 2
+    uniforms = (proposed + count + 1) // 2
 
-    first = (
-        jnp.zeros(count, bool),
-        jnp.zeros(count, jnp.float32),
-        jnp.asarray(stream + 1, jnp.uint32),
-    )
-    _, excess, _ = jax.lax.while_loop(lambda state: ~jnp.all(state[0]), propose, propose(first))
+    def propose(state: tuple[Array, ...]) -> tuple[Array, ...]:
+        found, excess, boost, used = state
+        # One call of the hash for all: two words for two normals, then uniforms.
+        first, second = random_words(key, half + uniforms, used)
+        x = _box_muller(first[:half], second[:half])
+        u = uniform(jnp.concatenate([first[half:], second[half:]]))
+        limit = jnp.log(u[:proposed]).reshape(PROPOSALS, count)
+        boost = jnp.where(found, boost, u[proposed : proposed + count])
+        x = x[:proposed].reshape(PROPOSALS, count)
+        w = c * x
+        positive = w > -1.0
+        log_v = 3.0 * jnp.log1p(jnp.where(positive, w, 0.0))
+        over = w * (3.0 + w * (3.0 + w))  # v - 1
+        accept = positive & (limit < 0.5 * x * x + d32 * (log_v - over))
+        for i in range(PROPOSALS):
+            excess = jnp.where(accept[i] & ~found, over[i], excess)
+            found = found | accept[i]
+        return found, excess, boost, used + 1
+
+    zero = jnp.zeros(count, jnp.float32)
+    state = (jnp.zeros(count, bool), zero, zero, jnp.asarray(stream, jnp.uint32))
+    _, excess, boost, _ = jax.lax.while_loop(lambda state: ~jnp.all(state[0]), propose, state)
     value = d * (1.0 + excess.astype(df.dtype))
     # Below 2 degrees of freedom: those of df + 2, shrunk by a power of a uniform deviate.
-    boost, _ = random_words(key, count, stream)
     power = 2.0 / jnp.maximum(df, 1e-3)
-    shrink = jnp.where(df < 2, uniform(boost).astype(df.dtype) ** power, 1.0)
+    shrink = jnp.where(df < 2, boost.astype(df.dtype) ** power, 1.0)
     return jnp.where(df > 0, 2.0 * value * shrink, 0.0)
