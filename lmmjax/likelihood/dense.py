@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-#: Matrices up to this size are inverted by LAPACK at once.
-LEAF = 256
+#: Matrices up to this size are inverted column by column.
+LEAF = 80
 
 
 class Reduced(NamedTuple):
@@ -28,41 +28,61 @@ class Reduced(NamedTuple):
     gram: Array
 
 
+@jax.custom_jvp
 def spd_inverse_and_logdet(matrix: Array) -> tuple[Array, Array]:
     """Inverse and log-determinant of a symmetric positive definite matrix, by halves.
 
+    Only the lower triangle is read.
+
     With ``W = A11^-1 A12`` and ``S = A22 - A21 W``, the blocks of the inverse are
     ``A11^-1 + W S^-1 W'``, ``-W S^-1`` and ``S^-1``. All but the leaves is matrix products of
-    full blocks: about twice as quick as a Cholesky factor and two triangular solves on a CPU, and
-    more so on a GPU.
+    full blocks: on a CPU about a third of the time of a Cholesky factor and two triangular solves.
+    LAPACK is kept out of the leaves too: its threads spin on after each call, and on two cores
+    that costs the products more than half of their speed.
     """
     size = matrix.shape[0]
     if size <= LEAF:
-        lower = jnp.linalg.cholesky(matrix, symmetrize_input=False)
-        half = jax.scipy.linalg.solve_triangular(
-            lower, jnp.eye(size, dtype=lower.dtype), lower=True
-        )
-        return half.T @ half, 2.0 * jnp.sum(jnp.log(jnp.diagonal(lower)))
+        return _sweep(jnp.tril(matrix) + jnp.tril(matrix, -1).T)
     cut = size // 2
+    below = matrix[cut:, :cut]
     top, logdet_top = spd_inverse_and_logdet(matrix[:cut, :cut])
-    W = top @ matrix[:cut, cut:]
-    bottom, logdet_bottom = spd_inverse_and_logdet(matrix[cut:, cut:] - matrix[cut:, :cut] @ W)
+    W = top @ below.T
+    bottom, logdet_bottom = spd_inverse_and_logdet(matrix[cut:, cut:] - below @ W)
     corner = -W @ bottom
     inverse = jnp.block([[top - corner @ W.T, corner], [corner.T, bottom]])
     return inverse, logdet_top + logdet_bottom
 
 
-@jax.custom_jvp
-def spd_inverse(matrix: Array) -> Array:
-    """Inverse of a symmetric positive definite matrix, through its Cholesky factor."""
-    return spd_inverse_and_logdet(matrix)[0]
+@spd_inverse_and_logdet.defjvp
+def _spd_inverse_and_logdet_jvp(
+    primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    inverse, logdet = spd_inverse_and_logdet(*primals)
+    lower = jnp.tril(tangents[0])
+    moved = lower + jnp.tril(lower, -1).T
+    # d(A^-1) = -A^-1 dA A^-1,   d log|A| = tr(A^-1 dA)
+    return (inverse, logdet), (-inverse @ moved @ inverse, jnp.sum(inverse * moved))
 
 
-@spd_inverse.defjvp
-def _spd_inverse_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    inverse = spd_inverse(*primals)
-    # d(A^-1) = -A^-1 dA A^-1
-    return inverse, -inverse @ tangents[0] @ inverse
+def _sweep(matrix: Array) -> tuple[Array, Array]:
+    """Inverse and log-determinant by symmetric sweeps (Goodnight 1979), one column at a time."""
+    size = matrix.shape[0]
+    ids = jnp.arange(size)
+
+    def sweep(at: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
+        swept, pivots = state
+        row = swept[at]
+        pivot = row[at]
+        hit = ids == at
+        left = jnp.where(hit, 1.0, row)
+        right = jnp.where(hit, -1.0, row) / pivot
+        inner = swept - left[:, None] * right
+        swept = jnp.where(hit[:, None], right, jnp.where(hit, left[:, None] / pivot, inner))
+        return swept, pivots.at[at].set(pivot)
+
+    start = matrix, jnp.ones(size, matrix.dtype)
+    swept, pivots = jax.lax.fori_loop(0, size, sweep, start)
+    return -swept, jnp.sum(jnp.log(pivots))
 
 
 @jax.custom_jvp
@@ -86,7 +106,7 @@ def _logdet_and_quadratic_jvp(
     matrix, right = primals
     d_matrix, d_right = tangents
     value = logdet_and_quadratic(matrix, right)
-    inverse = spd_inverse(matrix)
+    inverse, _ = spd_inverse_and_logdet(matrix)
     solved = inverse @ right
     cross = solved.T @ d_right
     d_logdet = jnp.sum(inverse * d_matrix)
