@@ -23,10 +23,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jaxlib.version
 import numpy as np
+from jax.experimental.xla_metadata import set_xla_metadata
 
+from lmmjax.likelihood.products import written_out
 from lmmjax.precision import double_precision
 
+#: Multiplications up to which a product is written out in a program that is one kernel.
+WRITTEN_OUT = 100_000
+#: The mark for such a program is XLA's own and not documented: a version that has not been tried
+#: is not given it.
+KNOWN_VERSION = jaxlib.version.__version__.startswith("0.10.")
 #: Executables kept on disk; the ones longest unused go first.
 MAX_FILES = 300
 
@@ -68,8 +76,6 @@ def clear_cache() -> int:
 @cache
 def _environment() -> str:
     """Everything but the shapes that an executable depends on."""
-    import jaxlib.version
-
     # The code that kernels are traced from.
     package = Path(__file__).parent
     source = hashlib.sha256()
@@ -145,10 +151,16 @@ class Kernel:
     ----------
     function : callable
         ``(*arrays, **static) -> pytree of floats and small integers``.
+    is_small : callable, optional
+        Whether a call with these arguments is so small that it should be one kernel of the
+        processor: handing it out to threads in pieces would take several times as long.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(
+        self, function: Callable[..., Any], is_small: Callable[..., bool] | None = None
+    ) -> None:
         self.function = function
+        self.is_small = is_small
         self.name = function.__name__
         self._loaded: dict[Any, tuple[Any, _Layout]] = {}
 
@@ -202,12 +214,26 @@ class Kernel:
             except Exception:
                 # Written by another version, cut short, or not loadable here: compile anew.
                 file.unlink(missing_ok=True)
-        bound = jax.jit(lambda *a: _pack(self.function(*a, **static)))
-        executable = bound.lower(*args).compile()
+        executable = self._compile(args, static)
         layout = _Layout(jax.eval_shape(lambda *a: self.function(*a, **static), *args))
         if file is not None:
             _write(file, pickle.dumps((serialize_executable.serialize(executable), layout)))
         return executable, layout
+
+    def _compile(self, args: Any, static: dict[str, Any]) -> Any:
+        bound = jax.jit(lambda *a: _pack(self.function(*a, **static)))
+        if KNOWN_VERSION and self.is_small is not None and self.is_small(*args):
+            try:
+                with written_out(WRITTEN_OUT):
+                    return jax.jit(lambda *a: _as_one_kernel(bound, *a)).lower(*args).compile()
+            except jax.errors.JaxRuntimeError:
+                pass  # Not every operation can be part of such a kernel, in every version.
+        return bound.lower(*args).compile()
+
+
+def _as_one_kernel(function: Callable[..., Any], *args: Any) -> Any:
+    # What XLA's own pass marks small loops with; elsewhere than on CPUs it says nothing.
+    return set_xla_metadata(function(*args), xla_cpu_small_call="true", inlineable="false")
 
 
 def _write(file: Path, content: bytes) -> None:

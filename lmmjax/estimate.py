@@ -89,7 +89,7 @@ def infer(solution: Solution, data: CrossProducts, reml: bool) -> Estimate:
         fixed,
         df=df,
         reml=reml,
-        back=jnp.linalg.inv(data.fixed_factor) if p else eye,
+        back=jnp.asarray(data.fixed_inverse),
         beta_ols=jnp.asarray(data.beta_ols),
         scale=jnp.asarray(data.scale),
     )

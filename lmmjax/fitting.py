@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from lmmjax.compiled import Kernel
-from lmmjax.covariance import Covariance, canonical_factor
+from lmmjax.covariance import Covariance, Diagonal, Unstructured, canonical_factor
 from lmmjax.estimate import (
     Estimate,
     coarse_start,
@@ -25,6 +25,7 @@ from lmmjax.estimate import (
     estimate_response,
     value_and_gradient,
 )
+from lmmjax.likelihood import jacobi, smallblock
 from lmmjax.likelihood.crossed import Crossed
 from lmmjax.likelihood.crossproducts import (
     CrossProducts,
@@ -33,12 +34,15 @@ from lmmjax.likelihood.crossproducts import (
     default_structures,
     prepare,
 )
+from lmmjax.likelihood.moments import MomentBlocks
 from lmmjax.likelihood.posterior import Posterior, posterior
 from lmmjax.optimize.external import check_optimizer, minimize
 from lmmjax.precision import double_precision
 
 #: Remaining effects of a crossed design from which on a first approach in 32 bits pays.
 LARGE = 256
+#: Moments, and rows, up to which a fit is one kernel.
+MANY_MOMENTS, MANY_ROWS = 10_000, 10_000
 
 
 @dataclass(frozen=True)
@@ -170,8 +174,25 @@ class Fitted:
         return float(self.estimate.fixed.sigma) ** 2 * variances
 
 
-_estimate = Kernel(estimate)
-_estimate_response = Kernel(estimate_response)
+def _one_kernel(data: CrossProducts | Prepared, *_: Any) -> bool:
+    """Whether a fit is small enough to be one kernel of the processor."""
+    engine = data.elimination if isinstance(data, CrossProducts) else data.template
+    if not isinstance(engine, MomentBlocks) or engine.rest_levels:
+        return False
+    if isinstance(data, Prepared) and not (data.own_groups.in_order and data.n_obs <= MANY_ROWS):
+        return False
+    # Gathers and loops over columns cannot be part of one kernel: up to this size there are none.
+    p = (data.basis.q if isinstance(data, Prepared) else data.fixed_factor).shape[1]
+    return (
+        engine.moments.size <= MANY_MOMENTS
+        and data.n_theta < jacobi.UNROLL
+        and p <= smallblock.UNROLL
+        and all(isinstance(s, Unstructured | Diagonal) for bars in data.structures for s in bars)
+    )
+
+
+_estimate = Kernel(estimate, _one_kernel)
+_estimate_response = Kernel(estimate_response, _one_kernel)
 _estimate_at = Kernel(estimate_at)
 _coarse_start = Kernel(coarse_start)
 

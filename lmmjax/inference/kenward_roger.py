@@ -313,7 +313,7 @@ def kenward_roger(fitted: Fitted) -> KenwardRoger:
     )
     adjusted = phi + 2.0 * phi @ inner @ phi
     # From the orthonormal basis and sigma = 1 to the data's columns and units.
-    back = np.linalg.inv(np.asarray(fitted.data.fixed_factor)) * float(fitted.estimate.fixed.sigma)
+    back = np.asarray(fitted.data.fixed_inverse) * float(fitted.estimate.fixed.sigma)
     return KenwardRoger(
         vcov=back @ phi @ back.T,
         adjusted=back @ adjusted @ back.T,

@@ -19,7 +19,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from lmmjax.likelihood.jacobi import symmetric_eigen
 from lmmjax.likelihood.jets import FixedPart, Jet
+from lmmjax.likelihood.products import matmul
 
 #: Eigenvalues of the Hessian at or below this are dropped from its inverse (lmerTest's rule).
 HESSIAN_TOL = 1e-8
@@ -85,30 +87,30 @@ def fixed_inference(
     # and (M G_ij M')_yy - 2 (M G_i M')_yX (M G_j M')_Xy.
     assert fixed.second is not None
     cross = fixed.first[:, p, :p]
-    theta_theta = logdet.second + fixed.second[..., p] - 2.0 * cross @ cross.T
+    theta_theta = logdet.second + fixed.second[..., p] - 2.0 * matmul(cross, cross.T)
     if reml:
         block = fixed.first[:, :p, :p].reshape(cross.shape[0], p * p)
-        theta_theta = theta_theta + jnp.sum(fixed.second[..., :p], axis=-1) - block @ block.T
+        theta_theta = theta_theta + jnp.sum(fixed.second[..., :p], axis=-1) - matmul(block, block.T)
     theta_sigma = -2.0 * fixed.first[:, p, p] / sigma
     sigma_sigma = 4.0 * df / sigma2
     hessian = jnp.block(
         [[theta_theta, theta_sigma[:, None]], [theta_sigma[None, :], sigma_sigma[None, None]]]
     )
-    values, vectors = jnp.linalg.eigh(hessian)
+    values, vectors = symmetric_eigen(hessian)
     kept = values > HESSIAN_TOL
     inverse = jnp.where(kept, 1.0 / jnp.where(kept, values, 1.0), 0.0)
-    parameter_cov = 2.0 * (vectors * inverse) @ vectors.T
+    parameter_cov = 2.0 * matmul(vectors * inverse, vectors.T)
     # vcov = sigma^2 (X'V^-1X)^-1 = sigma^2 L^-T L^-1, mapped to the columns of X;
     # vcov_i = -sigma^2 L^-T (M G_i M')_XX L^-1
-    half = scale * sigma * (fixed.half @ back.T)
-    vcov = half.T @ half
-    by_theta = -half.T @ fixed.first[:, :p, :p] @ half
+    half = scale * sigma * matmul(fixed.half, back.T)
+    vcov = matmul(half.T, half)
+    by_theta = -matmul(matmul(half.T, fixed.first[:, :p, :p]), half)
     by_sigma = (2.0 / (sigma * scale)) * vcov
     vcov_first = jnp.moveaxis(jnp.concatenate([by_theta, by_sigma[None]]), 0, -1)
     # sigma in the units of y
     unit = jnp.ones(hessian.shape[0], hessian.dtype).at[-1].set(scale)
     return FixedInference(
-        beta=beta_ols + scale * (back @ fixed.beta),
+        beta=beta_ols + scale * matmul(back, fixed.beta),
         vcov=vcov,
         vcov_first=vcov_first,
         parameter_cov=parameter_cov * unit[:, None] * unit[None, :],
@@ -120,7 +122,8 @@ def fixed_inference(
 
 def satterthwaite_df(contrasts: Array, inference: FixedInference) -> Array:
     """Degrees of freedom of each row of ``contrasts``, shape (q, p); result shape (q,)."""
-    variance = jnp.sum((contrasts @ inference.vcov) * contrasts, axis=-1)
-    gradient = jnp.einsum("qa,abm,qb->qm", contrasts, inference.vcov_first, contrasts)
-    spread = jnp.sum((gradient @ inference.parameter_cov) * gradient, axis=-1)
+    by_parameter = jnp.moveaxis(inference.vcov_first, -1, 0)
+    variance = jnp.sum(matmul(contrasts, inference.vcov) * contrasts, axis=-1)
+    gradient = jnp.sum(matmul(contrasts, by_parameter) * contrasts, axis=-1).T
+    spread = jnp.sum(matmul(gradient, inference.parameter_cov) * gradient, axis=-1)
     return 2.0 * variance**2 / spread

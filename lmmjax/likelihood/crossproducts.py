@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -21,7 +20,9 @@ from lmmjax.likelihood import plan as planning
 from lmmjax.likelihood.crossed import Crossed
 from lmmjax.likelihood.moments import MomentBlocks, pair_indices
 from lmmjax.likelihood.nested import Nested
+from lmmjax.likelihood.products import matmul
 from lmmjax.likelihood.pytree import register, static
+from lmmjax.likelihood.rowgroups import RowGroups, row_groups
 from lmmjax.likelihood.segments import group_gram, namespace, orthonormal_rows, segment_sum
 from lmmjax.likelihood.standardize import (
     FixedBasis,
@@ -64,6 +65,8 @@ class CrossProducts(Structured):
     fixed_factor : Array, shape (p, p)
         ``R`` of the weighted X: ``beta = beta_ols + scale R^-1 (coefficients on the orthonormal
         basis)``.
+    fixed_inverse : Array, shape (p, p)
+        ``R^-1``.
     beta_ols : Array, shape (p,)
     scale : Array, scalar
         Length of the least-squares residual.
@@ -88,6 +91,7 @@ class CrossProducts(Structured):
 
     elimination: Elimination
     fixed_factor: Any
+    fixed_inverse: Any
     beta_ols: Any
     scale: Any
     transforms: tuple[Any, ...]
@@ -138,7 +142,8 @@ class Prepared(Structured):
     root_weights, offset : Array, shape (n,)
     own_rows : Array, shape (n, k)
         Orthonormal rows ``Q`` of the eliminated factor, group by group.
-    own_index : Array, shape (n,)
+    own_groups : RowGroups
+        Which group each row is in.
     dense_rows : Array, shape (n, d)
         Standardised columns kept dense beside X: ancestors in the chain, then small crossed terms.
     parent_index : Array or None
@@ -151,8 +156,10 @@ class Prepared(Structured):
         The elimination with the response's column empty.
     columns : Array, shape (k, w - 1, L)
         ``c_j`` of all columns but the response (not used by a crossed design's sparse part).
-    pattern : Array or None, shape (L,)
+    patterns : RowGroups or None
         Which distinct design each group has.
+    level_root : Array or None, shape (k, k, L)
+        With one term: ``R_j``, ``Z_j = Q_j R_j``.
     within_df : scalar
         Degrees of freedom of the rows within the finest groups.
     transforms, sum_log_weights, structures, n_obs
@@ -173,7 +180,7 @@ class Prepared(Structured):
     root_weights: Any
     offset: Any
     own_rows: Any
-    own_index: Any
+    own_groups: RowGroups
     dense_rows: Any
     parent_index: Any
     term_rows: tuple[Any, ...]
@@ -181,7 +188,8 @@ class Prepared(Structured):
     equations: MomentEquations
     template: Elimination
     columns: Any
-    pattern: Any
+    patterns: RowGroups | None
+    level_root: Any
     transforms: tuple[Any, ...]
     sum_log_weights: Any
     within_df: Any
@@ -268,7 +276,7 @@ def prepare(
     empty = np.zeros((c.shape[0], 1, c.shape[2]))
     if plan.kind == "crossed":
         template: Elimination = planning.crossed_template(plan, rows, own_rows, root, c, basis.q)
-        pattern = None
+        patterns = None
     else:
         tops = 1 if rows.parent_index is None else rows.levels[1]
         within = np.zeros((w, w, tops))
@@ -279,16 +287,19 @@ def prepare(
             # Padded to a power of two with patterns that no group has, so that fits of similar
             # size share what is compiled.
             size = 1 << (chosen.size - 1).bit_length()
+            patterns = row_groups(pattern, size)
+            moments = np.zeros((k * (k + 1) // 2 * size, w, w))
+            moments[:, :-1, :-1] = _moments(c, c, patterns)
             template = MomentBlocks(
                 root=_pad(root[..., chosen], size),
                 count=_pad(count.astype(np.float64), size),
-                moments=np.zeros((k * (k + 1) // 2 * size, w * w)),
+                moments=moments.reshape(moments.shape[0], -1),
                 within=within[..., 0],
                 order=plan.order,
                 rest_levels=plan.rest_levels,
             )
         else:
-            pattern = None
+            patterns = None
             template = Nested(
                 root=root,
                 columns=np.concatenate([c, empty], axis=1),
@@ -303,7 +314,7 @@ def prepare(
         root_weights=root_weights,
         offset=offset,
         own_rows=own_rows,
-        own_index=rows.own_index,
+        own_groups=row_groups(rows.own_index, rows.own_levels),
         dense_rows=rows.dense,
         parent_index=rows.parent_index,
         term_rows=tuple(columns),
@@ -311,7 +322,8 @@ def prepare(
         equations=moment_equations(columns, indices, levels, basis.q),
         template=template,
         columns=c,
-        pattern=pattern,
+        patterns=patterns,
+        level_root=root if len(levels) == 1 and plan.kind != "crossed" else None,
         transforms=transforms,
         sum_log_weights=2.0 * np.sum(np.log(root_weights)),
         within_df=_within_df(root, residual[:, rows.dense.shape[1] :]),
@@ -335,25 +347,20 @@ def _pad(array: np.ndarray, size: int) -> np.ndarray:
     return np.pad(array, width)
 
 
-def _moments(c: Any, pattern: Any, n_patterns: int) -> Any:
-    """Sums of ``c_ja c_jb`` over the groups of each pattern, packed for :class:`MomentBlocks`."""
-    xp = namespace(c)
-    w = c.shape[1]
+def _moments(left: Any, right: Any, patterns: RowGroups) -> Any:
+    """Sums of ``c_ja c_jb`` over the groups of each pattern, packed for :class:`MomentBlocks`.
+
+    ``left`` has shape (k, w, L) and ``right`` (k, v, L); result shape (pairs * D, w, v).
+    """
+    xp = namespace(left, right)
     blocks = []
-    for a, b in zip(*pair_indices(c.shape[0]), strict=True):
-        products = c[a][:, None] * c[b][None, :]
+    for a, b in zip(*pair_indices(left.shape[0]), strict=True):
+        products = left[a][:, None] * right[b][None, :]
         if a != b:  # K_ab and K_ba
-            products = products + c[b][:, None] * c[a][None, :]
-        products = products.reshape(w * w, -1)
-        if xp is np:
-            # Sorted by pattern and summed in runs: np.add.at takes a hundred times as long.
-            order = np.argsort(pattern, kind="stable")
-            present, starts = np.unique(pattern[order], return_index=True)
-            total = np.zeros((n_patterns, w * w))
-            total[present] = np.add.reduceat(products.T[order], starts, axis=0)
-        else:
-            total = jax.ops.segment_sum(products.T, pattern, n_patterns)
-        blocks.append(total)
+            products = products + left[b][:, None] * right[a][None, :]
+        shape = products.shape[:2]
+        total = patterns.sum_last(products.reshape(-1, products.shape[-1]))
+        blocks.append(total.T.reshape(patterns.count, *shape))
     return xp.concatenate(blocks)
 
 
@@ -392,9 +399,10 @@ def cross_products(prepared: Prepared, y: Any) -> CrossProducts:
     scale, residual, c_y = group_response(prepared, y)
     template, q = prepared.template, prepared.own_rows
     # The part of the response within groups; projections are self-adjoint, so it alone is enough.
-    inner = residual - sum(q[:, a] * c_y[a][prepared.own_index] for a in range(q.shape[1]))
-    fixed_inner = prepared.basis.q.T @ inner
-    corner = inner @ inner
+    spread = prepared.own_groups.spread
+    inner = residual - sum(q[:, a] * spread(c_y[a]) for a in range(q.shape[1]))
+    fixed_inner = matmul(inner, prepared.basis.q)
+    corner = xp.sum(inner * inner)
     if isinstance(template, Crossed):
         elimination = _crossed_response(prepared, template, c_y, inner, fixed_inner, corner)
     else:
@@ -411,28 +419,33 @@ def cross_products(prepared: Prepared, y: Any) -> CrossProducts:
             dense = fixed_inner[:0]
         column = xp.concatenate([dense, fixed_inner, corner])
         if isinstance(template, MomentBlocks):
+            assert prepared.patterns is not None
             c = xp.concatenate([xp.asarray(prepared.columns), c_y[:, None]], axis=1)
-            within = _put_last(template.within, column[:, 0])
+            moments = _moments(c, c_y[:, None], prepared.patterns)[..., 0]
+            known = template.moments.reshape(*moments.shape, -1)
             elimination = replace(
                 template,
-                within=within,
-                moments=_moments(c, prepared.pattern, template.count.shape[0]),
+                within=_border(template.within, column[:, 0]),
+                moments=_border(known, moments).reshape(template.moments.shape),
             )
         else:
             last = template.columns.shape[1] - 1
             elimination = replace(
                 template,
                 columns=_put(template.columns, np.s_[:, last], c_y),
-                within=_put_last(template.within, column),
+                within=xp.moveaxis(
+                    _border(xp.moveaxis(xp.asarray(template.within), -1, 0), column.T), 0, -1
+                ),
             )
     return CrossProducts(
         elimination=elimination,
         fixed_factor=prepared.basis.factor,
+        fixed_inverse=prepared.basis.inverse,
         beta_ols=scale.beta_ols,
         scale=scale.scale,
         transforms=prepared.transforms,
         sum_log_weights=prepared.sum_log_weights,
-        start=_start(prepared, residual, c_y, inner),
+        start=_start(prepared, residual, c_y, xp.sum(inner * inner)),
         n_obs=np.asarray(float(prepared.n_obs), residual.dtype),
         structures=prepared.structures,
     )
@@ -442,28 +455,39 @@ def group_response(prepared: Prepared, y: Any) -> tuple[ResponseScale, Any, Any]
     """Scale and unit residual of a response, shape (n,), and its ``c_j`` by group, (k, L)."""
     xp = namespace(y)
     scale, residual = scale_response(prepared.basis, prepared.root_weights * (y - prepared.offset))
-    q, count = prepared.own_rows, prepared.columns.shape[2]
-    parts = [segment_sum(q[:, a] * residual, prepared.own_index, count) for a in range(q.shape[1])]
+    q = prepared.own_rows
+    parts = [prepared.own_groups.sum(q[:, a] * residual) for a in range(q.shape[1])]
     return scale, residual, xp.stack(parts)
 
 
-def _start(prepared: Prepared, residual: Any, c_y: Any, inner: Any) -> Any:
+def _start(prepared: Prepared, residual: Any, c_y: Any, corner: Any) -> Any:
     """Moment start of all terms.
 
     The residual variance is that of what is left within the finest groups.
     """
     xp = namespace(residual)
     # Never far below the total: with few rows per group, what is left within them says little.
-    variance = xp.maximum((inner @ inner) / prepared.within_df, 0.02 / prepared.n_obs)
+    variance = xp.maximum(corner / prepared.within_df, 0.02 / prepared.n_obs)
     return moment_start(
         prepared.equations,
         prepared.search_structures,
-        prepared.term_rows,
-        prepared.term_index,
-        prepared.levels,
-        residual,
+        _level_sums(prepared, residual, c_y),
+        prepared.n_obs,
         variance,
     )
+
+
+def _level_sums(prepared: Prepared, residual: Any, c_y: Any) -> list[Any]:
+    """``Z_tj'r`` of every level of every term, shape (k_t, L_t) each."""
+    xp = namespace(residual)
+    if prepared.level_root is not None:  # R_j'(Q_j'r), without the rows
+        return [xp.sum(prepared.level_root * c_y[:, None], axis=0)]
+    return [
+        xp.stack([segment_sum(z[:, a] * residual, index, count) for a in range(z.shape[1])])
+        for z, index, count in zip(
+            prepared.term_rows, prepared.term_index, prepared.levels, strict=True
+        )
+    ]
 
 
 def _put(array: Any, where: Any, values: Any) -> Any:
@@ -475,10 +499,15 @@ def _put(array: Any, where: Any, values: Any) -> Any:
     return jnp.asarray(array).at[where].set(values)
 
 
-def _put_last(matrix: Any, column: Any) -> Any:
-    """Symmetric ``matrix`` with its last row and column replaced."""
-    last = matrix.shape[0] - 1
-    return _put(_put(matrix, np.s_[:, last], column), np.s_[last, :], column)
+def _border(matrices: Any, column: Any) -> Any:
+    """Symmetric matrices, shape (..., w, w), with zeros in the last row and column filled in."""
+    xp = namespace(column)
+    w = column.shape[-1]
+    last = np.zeros(w)
+    last[-1] = 1.0
+    inner = column * (1.0 - last)
+    # Added, not set: an addition fuses, and is one operation for a batch.
+    return xp.asarray(matrices) + column[..., :, None] * last + last[:, None] * inner[..., None, :]
 
 
 def _crossed_response(
@@ -496,5 +525,5 @@ def _crossed_response(
         template,
         columns=_put(template.columns, np.s_[:, last], c_y),
         cross_within=_put(template.cross_within, np.s_[:, last], xp.concatenate(parts)),
-        within=_put_last(template.within, column),
+        within=_border(template.within, column),
     )

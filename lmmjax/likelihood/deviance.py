@@ -14,6 +14,7 @@ from jax import Array
 
 from lmmjax.likelihood.crossproducts import CrossProducts
 from lmmjax.likelihood.dense import Reduced
+from lmmjax.likelihood.products import matmul
 from lmmjax.likelihood.smallblock import inverse_factor
 from lmmjax.likelihood.standardize import log_abs_determinant
 
@@ -80,8 +81,9 @@ def solve_fixed(gram: Array) -> FixedSolution:
         zero = jnp.zeros((), gram.dtype)
         return FixedSolution(gram[:0, 0], gram[:0, :0], gram[0, 0], zero)
     half, logdet = inverse_factor(gram[:p, :p])
-    explained = half @ gram[:p, p]
-    return FixedSolution(explained @ half, half, gram[p, p] - explained @ explained, logdet)
+    explained = matmul(half, gram[:p, p])
+    rss = gram[p, p] - jnp.sum(explained * explained)
+    return FixedSolution(matmul(explained, half), half, rss, logdet)
 
 
 def criterion(reduced: Reduced, data: CrossProducts, reml: bool) -> Array:
@@ -248,7 +250,7 @@ def fixed_effects(theta: Array, data: CrossProducts) -> Array:
     [1527.5]
     """
     beta = solve_fixed(data.elimination.reduce(data.standard_factors(theta)).gram).beta
-    return data.beta_ols + data.scale * jnp.linalg.solve(data.fixed_factor, beta)
+    return data.beta_ols + data.scale * (data.fixed_inverse @ beta)
 
 
 def residual_sd(theta: Array, data: CrossProducts, *, reml: bool = True) -> Array:

@@ -22,6 +22,7 @@ from lmmjax.likelihood.deviance import solve_fixed
 from lmmjax.likelihood.jet import Jet, jet
 from lmmjax.likelihood.moments import MomentBlocks
 from lmmjax.likelihood.moments_jet import moments_jet
+from lmmjax.likelihood.products import matmul
 from lmmjax.likelihood.smallblock import UNROLL
 
 
@@ -103,10 +104,10 @@ def fixed_part(gram: Jet, df: float | Array) -> FixedPart:
     s = jnp.sqrt(df / rss)
     top = jnp.concatenate([half, jnp.zeros((p, 1), dtype)], axis=1)
     congruence = jnp.concatenate([top, jnp.concatenate([-s * beta, s[None]])[None, :]])
-    first = congruence @ jnp.moveaxis(gram.first, -1, 0) @ congruence.T
+    first = matmul(matmul(congruence, jnp.moveaxis(gram.first, -1, 0)), congruence.T)
     second = None
     if gram.second is not None:
-        right = jnp.moveaxis(gram.second, (-2, -1), (0, 1)) @ congruence.T
+        right = matmul(jnp.moveaxis(gram.second, (-2, -1), (0, 1)), congruence.T)
         second = jnp.sum(congruence.T * right, axis=-2)
     return FixedPart(beta, half, rss, logdet, first, second)
 
@@ -119,7 +120,7 @@ def _profiled_gradient(
         value = value + fixed.logdet
     # d df log r^2 = (M dG M')_yy;   d log|G_XX| = tr (M dG M')_XX
     diagonals = jnp.diagonal(fixed.first, axis1=1, axis2=2)
-    return value, logdet.first + diagonals @ _linear(fixed, reml)
+    return value, logdet.first + matmul(diagonals, _linear(fixed, reml))
 
 
 def _linear(fixed: FixedPart, reml: bool) -> Array:
@@ -150,8 +151,8 @@ def profiled_objective(logdet: Jet, gram: Jet, df: float | Array, reml: bool) ->
     flat = fixed.first.reshape(m, -1)
     hessian = (
         logdet.second
-        + fixed.second @ _linear(fixed, reml)
-        - (flat * jnp.asarray(weight.reshape(-1), flat.dtype)) @ flat.T
+        + matmul(fixed.second, _linear(fixed, reml))
+        - matmul(flat * jnp.asarray(weight.reshape(-1), flat.dtype), flat.T)
         - fixed.first[:, None, p, p] * fixed.first[None, :, p, p] / df
     )
     return Objective(value, gradient, hessian, (logdet, fixed))

@@ -21,6 +21,7 @@ from jax import Array
 
 from lmmjax.likelihood import smallblock
 from lmmjax.likelihood.dense import Reduced, eliminate_dense, split_gram
+from lmmjax.likelihood.products import matmul
 from lmmjax.likelihood.pytree import register, static
 
 
@@ -69,7 +70,7 @@ class MomentBlocks:
         """Integrate out all random effects; ``factors`` holds one Lambda per term."""
         first, *rest = (factors[i] for i in self.order)
         kept, logdets = smallblock.kept_share(self.root, first)
-        gram = self.within + (kept.reshape(-1) @ self.moments).reshape(self.within.shape)
+        gram = self.within + matmul(kept.reshape(-1), self.moments).reshape(self.within.shape)
         parts = split_gram(tuple(rest), self.rest_levels, gram)
         logdet, gram = eliminate_dense(tuple(rest), self.rest_levels, *parts)
         return Reduced(logdet + jnp.sum(self.count * logdets), gram)

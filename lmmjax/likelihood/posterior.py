@@ -412,7 +412,7 @@ def _chain(
 ) -> np.ndarray:
     """Eliminate a chain, appending its stages; returns the Gram matrix over ``[rest | X | y]``."""
     if isinstance(engine, MomentBlocks):
-        root = np.asarray(engine.root)[..., prepared.pattern]
+        root = np.asarray(engine.root)[..., prepared.patterns.index]
         c_y = group_response(prepared, y)[2]
         columns = np.concatenate([prepared.columns, c_y[:, None]], axis=1)
         within = np.asarray(engine.within)[..., None]

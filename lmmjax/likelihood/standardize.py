@@ -16,6 +16,7 @@ from jax import Array
 
 from lmmjax.covariance import Covariance, qr_triangle
 from lmmjax.errors import DataError
+from lmmjax.likelihood.products import matmul
 from lmmjax.likelihood.pytree import register
 from lmmjax.likelihood.segments import namespace
 
@@ -30,10 +31,13 @@ class FixedBasis:
     q : Array, shape (n, p)
     factor : Array, shape (p, p)
         Upper-triangular ``R``, positive diagonal.
+    inverse : Array, shape (p, p)
+        ``R^-1``.
     """
 
     q: Any
     factor: Any
+    inverse: Any
 
 
 @register
@@ -49,34 +53,30 @@ def fixed_basis(weighted: np.ndarray) -> FixedBasis:
     """Orthonormal basis of the columns of ``weighted``, shape (n, p)."""
     p = weighted.shape[1]
     if p == 0:
-        return FixedBasis(np.zeros((weighted.shape[0], 0)), np.zeros((0, 0)))
+        return FixedBasis(np.zeros((weighted.shape[0], 0)), np.zeros((0, 0)), np.zeros((0, 0)))
     size = np.sqrt(np.mean(weighted**2, axis=0))
     q, r = np.linalg.qr(weighted / size)
     sign = np.where(np.diagonal(r) < 0, -1.0, 1.0)
-    return FixedBasis(q * sign, r * sign[:, None] * size)
+    factor = r * sign[:, None] * size
+    return FixedBasis(q * sign, factor, np.linalg.inv(factor))
 
 
 def scale_response(basis: FixedBasis, weighted: Any) -> tuple[ResponseScale, Any]:
     """Least squares on the fixed effects: scale, and the unit-length residual, shape (n,)."""
     xp = namespace(weighted, basis.q)
     q = basis.q
-    coefficient = q.T @ weighted
-    residual = weighted - q @ coefficient
-    again = q.T @ residual  # once more: the first pass leaves rounding of the size of y
-    residual = residual - q @ again
-    scale = xp.sqrt(residual @ residual)
+    coefficient = matmul(weighted, q)
+    residual = weighted - matmul(q, coefficient)
+    again = matmul(residual, q)  # once more: the first pass leaves rounding of the size of y
+    residual = residual - matmul(q, again)
+    scale = xp.sqrt(xp.sum(residual * residual))
     if xp is np and not scale > 1e-14 * np.sqrt(weighted @ weighted):
         raise DataError(
             "The response is an exact linear function of the fixed effects: nothing is left for "
             "random effects or residual variance. Check for a copy of the response among the "
             "predictors."
         )
-    if q.shape[1] == 0:
-        beta = coefficient
-    elif xp is np:
-        beta = np.linalg.solve(basis.factor, coefficient + again)
-    else:
-        beta = jnp.linalg.solve(basis.factor, coefficient + again)
+    beta = matmul(basis.inverse, coefficient + again)
     return ResponseScale(beta, scale), residual / scale
 
 

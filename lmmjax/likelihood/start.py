@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 
 from lmmjax.covariance import Covariance
+from lmmjax.likelihood.jacobi import symmetric_eigen
+from lmmjax.likelihood.products import matmul
 from lmmjax.likelihood.pytree import register
 from lmmjax.likelihood.segments import group_gram, namespace, segment_sum
 
@@ -136,10 +138,8 @@ def _pair_block(left: Term, right: Term, weight: np.ndarray, own: bool) -> np.nd
 def moment_start(
     equations: MomentEquations,
     structures: Sequence[tuple[Covariance, ...]],
-    columns: Sequence[Any],
-    indices: Sequence[Any],
-    levels: Sequence[int],
-    residual: Any,
+    sums: Sequence[Any],
+    n_obs: int,
     variance: Any,
 ) -> Any:
     """Search parameters of all terms.
@@ -149,10 +149,10 @@ def moment_start(
     equations : MomentEquations
     structures : sequence of tuple of Covariance
         Search forms, per term, per bar.
-    columns, indices, levels : sequences
-        Standardised columns (n, k_t), level of each row, number of levels.
-    residual : Array, shape (n,)
-        Unit-length least-squares residual.
+    sums : sequence of Array, each (k_t, L_t)
+        ``t_j`` of the unit-length least-squares residual.
+    n_obs : int
+        Number of rows.
     variance : scalar
         A guess of the residual variance, used with a single term.
 
@@ -160,24 +160,23 @@ def moment_start(
     -------
     Array, shape (n_theta,)
     """
-    xp = namespace(residual)
-    squares = []
-    for z, index, count, weight in zip(
-        columns, indices, levels, equations.level_weights, strict=True
-    ):
-        sums = xp.stack([segment_sum(z[:, a] * residual, index, count) for a in range(z.shape[1])])
-        squares.append(((sums * weight) @ sums.T).reshape(-1))
-    right = xp.concatenate(squares)
-    if len(levels) > 1:
-        solution = equations.inverse @ xp.concatenate([right, xp.ones(1, residual.dtype)])
+    xp = namespace(*sums)
+    right = xp.concatenate(
+        [
+            matmul(t * weight, t.T).reshape(-1)
+            for t, weight in zip(sums, equations.level_weights, strict=True)
+        ]
+    )
+    if len(sums) > 1:
+        solution = matmul(equations.inverse, xp.concatenate([right, xp.ones(1, right.dtype)]))
         # Not below a hundredth of the total: a start must not say that nothing is left.
-        variance = xp.maximum(solution[-1], 0.01 / residual.shape[0])
+        variance = xp.maximum(solution[-1], 0.01 / n_obs)
         solution = solution[:-1] / variance
     else:
-        solution = equations.inverse @ (right / variance - equations.total)
+        solution = matmul(equations.inverse, right / variance - equations.total)
     parts, at = [], 0
-    for bars, z in zip(structures, columns, strict=True):
-        k = z.shape[1]
+    for bars, t in zip(structures, sums, strict=True):
+        k = t.shape[0]
         sigma = solution[at : at + k * k].reshape(k, k)
         at += k * k
         parts.append(_term_start(bars, 0.5 * (sigma + sigma.T)))
@@ -195,7 +194,7 @@ def _term_start(structures: tuple[Covariance, ...], sigma: Any) -> Any:
         elif structure.size == 1 or structure.equivariance == "diagonal":
             parts.append(_clip_root(xp.diagonal(own)))
         else:
-            values, vectors = xp.linalg.eigh(own)
+            values, vectors = np.linalg.eigh(own) if xp is np else symmetric_eigen(own)
             root = (vectors * _clip_root(values)) @ vectors.T
             col, row = np.triu_indices(structure.size)
             parts.append(root[row, col])

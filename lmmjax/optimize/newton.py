@@ -16,7 +16,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
+from lmmjax.likelihood.jacobi import symmetric_eigen
 from lmmjax.likelihood.jets import Objective
+from lmmjax.likelihood.products import matmul
 from lmmjax.optimize.solution import GRADIENT_TOL, Solution, Status
 
 RUNNING = -1
@@ -41,12 +43,8 @@ def propose(objective: Objective, radius: Array) -> tuple[Array, Array, Array]:
     direction of negative curvature is followed to the edge of the region even where the gradient
     vanishes.
     """
-    size = objective.gradient.shape[0]
-    if size == 1:
-        values, vectors = objective.hessian[0], jnp.ones((1, 1), radius.dtype)
-    else:
-        vectors, values = lax.linalg.eigh(objective.hessian, symmetrize_input=False)
-    along = vectors.T @ objective.gradient
+    values, vectors = symmetric_eigen(objective.hessian)
+    along = matmul(objective.gradient, vectors)
     largest = jnp.max(jnp.abs(values))
     eps = jnp.finfo(radius.dtype).eps
     floor = jnp.maximum(largest * eps * 64, jnp.finfo(radius.dtype).tiny)
@@ -54,10 +52,10 @@ def propose(objective: Objective, radius: Array) -> tuple[Array, Array, Array]:
     newton_step = -along / jnp.maximum(jnp.abs(values), floor)
     downhill = jnp.where(along > 0, -1.0, 1.0)
     step = jnp.where(negative & (jnp.abs(newton_step) < radius), downhill * radius, newton_step)
-    length = jnp.sqrt(step @ step)
+    length = jnp.sqrt(jnp.sum(step * step))
     step = step * jnp.minimum(1.0, radius / jnp.maximum(length, jnp.finfo(radius.dtype).tiny))
-    predicted = -(along @ step + 0.5 * (values * step) @ step)
-    return vectors @ step, predicted, jnp.min(values) / jnp.maximum(largest, floor)
+    predicted = -jnp.sum((along + 0.5 * values * step) * step)
+    return matmul(vectors, step), predicted, jnp.min(values) / jnp.maximum(largest, floor)
 
 
 def newton_update(
@@ -83,7 +81,7 @@ def newton_update(
     accept = finite & (better | (state.iterations == 0))
     ratio = decrease / state.predicted
     move = state.trial - state.theta
-    length = jnp.sqrt(move @ move)
+    length = jnp.sqrt(jnp.sum(move * move))
     radius = jnp.where(
         accept,
         jnp.where(
