@@ -14,6 +14,7 @@ from lmmjax.plot.gallery import save_pictures as save_pictures
 from lmmjax.plot.lines import group_panels as group_panels
 from lmmjax.plot.lines import trajectories as trajectories
 from lmmjax.plot.means import means as means
+from lmmjax.plot.profile import profile as profile
 from lmmjax.plot.quantiles import qq as qq
 from lmmjax.plot.quantiles import qq_random as qq_random
 from lmmjax.plot.random_effects import caterpillar as caterpillar
