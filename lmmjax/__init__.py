@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from lmmjax.result import LinearMixedModelResult as LinearMixedModelResult
     from lmmjax.simulation.design import simulate_design as simulate_design
     from lmmjax.simulation.parameters import TrueParameters as TrueParameters
+    from lmmjax.simulation.rows import RowDesign as RowDesign
+    from lmmjax.simulation.rows import simulate_responses as simulate_responses
+    from lmmjax.simulation.statistics import simulate_cross_products as simulate_cross_products
+    from lmmjax.simulation.statistics import statistics_sampler as statistics_sampler
 else:
     # The public names, by the module that each comes from; "" for the modules that are public
     # themselves. No name may be that of a module beside this one: importing that would replace it.
@@ -62,6 +66,8 @@ else:
         "result": ("LinearMixedModelResult",),
         "simulation.design": ("simulate_design",),
         "simulation.parameters": ("TrueParameters",),
+        "simulation.rows": ("RowDesign", "simulate_responses"),
+        "simulation.statistics": ("simulate_cross_products", "statistics_sampler"),
     }
     _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
     __all__ = sorted(_HOME)
