@@ -11,6 +11,7 @@ for all pictures in the data frame, ``df.attrs["units"] = {...}``, before the fi
 
 from lmmjax.plot.gallery import diagnostics as diagnostics
 from lmmjax.plot.gallery import save_pictures as save_pictures
+from lmmjax.plot.influence import influence as influence
 from lmmjax.plot.lines import group_panels as group_panels
 from lmmjax.plot.lines import trajectories as trajectories
 from lmmjax.plot.means import means as means

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -12,6 +13,8 @@ from lmmjax.estimates import Estimates
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from lmmjax.inference.influence import Influence
 
 RESIDUAL_TYPES = ("response", "pearson", "scaled", "marginal")
 
@@ -112,3 +115,58 @@ class Diagnostics(Estimates):
         from lmmjax.reading.tidy import augment
 
         return augment(self._fit)
+
+    def influence(self, groups: str | Sequence[str] | np.ndarray | None = None) -> Influence:
+        """How much single rows, or whole groups, decide the fit.
+
+        Parameters
+        ----------
+        groups : str, sequence of str or array, shape (n,), optional
+            What to leave out, by fitting again without it: a grouping factor of the model, any
+            column of the data, the combinations of several, labels of the rows, or ``"rows"`` for
+            single rows. By default single rows with the variances held, in closed form.
+
+        Returns
+        -------
+        Influence
+            ``frame`` (Cook's distance and more), ``dfbeta`` and ``dfbetas`` for each unit and
+            coefficient, and after refits ``components`` and their ``change``. Its documentation
+            says what each is; ``plot()`` draws it.
+
+        Raises
+        ------
+        DataError
+            There is no such column, or it is missing at rows of the fit.
+        LmmError
+            There is a single unit.
+
+        Notes
+        -----
+        Cook's distance of a group is ``d'V^-1 d / p``, d the change of the coefficients and V their
+        covariance, as in influence.ME (lme4's ``cooks.distance`` of groups is (J - p) / J times
+        it, J the number of groups); that of a row is of fixed and random effects together, as
+        lme4's for rows. DFBETAS are the estimate with the unit less that without it, over the
+        standard error without it (lme4's have the other sign). A unit without which the fixed
+        effects cannot be told is NaN. Whole groups are taken off the sums that the likelihood
+        needs, which takes no more than a fit each.
+
+        Source: Belsley, Kuh & Welsch (1980), Regression Diagnostics, chapter 2; Nieuwenhuis, te
+        Grotenhuis & Pelzer (2012), R Journal 4(2), 38-47; Demidenko & Stukel (2005), Stat. Med.
+        24, 893-909.
+
+        Examples
+        --------
+        >>> import lmmjax as lj
+        >>> fit = lj.lmm("Reaction ~ Days + (Days | Subject)", lj.datasets.load("sleepstudy"))
+        >>> found = fit.influence("Subject")
+        >>> found.frame["cooksd"].nlargest(2).round(3).to_dict()
+        {'309': 0.149, '335': 0.129}
+        >>> found.change["sd_Days|Subject"].nsmallest(1).round(3).to_dict()
+        {'335': -0.146}
+        >>> fit.influence().frame.loc[[0], ["hat", "cooksd", "rstudent"]].round(3)
+             hat  cooksd  rstudent
+        0  0.229   0.005    -0.182
+        """
+        from lmmjax.inference.influence import influence
+
+        return influence(self._fit, groups)
