@@ -17,7 +17,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from lmmjax.errors import LmmError
-from lmmjax.inference.parameters import joint_covariance, model_parameters
+from lmmjax.inference.parameters import ModelParameters, joint_covariance, model_parameters
 from lmmjax.precision import double_precision
 from lmmjax.reading.coefficients import check_level
 
@@ -115,21 +115,23 @@ def limits(
 def delta(
     fit: Estimates,
     function: Callable[..., Any],
-    *arguments: Any,
     level: float = 0.95,
     scale: str | Sequence[str] = "identity",
 ) -> DeltaEstimate:
-    """Do the work of :meth:`LinearMixedModelResult.delta`, which documents it.
+    """Do the work of :meth:`LinearMixedModelResult.delta`, which documents it."""
+    return delta_of(fit, *_differentiate(fit, function), level, scale)
 
-    `arguments` are passed on to the function, behind the parameters.
-    """
+
+def delta_of(
+    fit: Estimates, tree: Any, gradient: np.ndarray, level: float, scale: str | Sequence[str]
+) -> DeltaEstimate:
+    """Standard errors of a pytree of values, given its derivatives in all parameters, (q, N)."""
     import pandas as pd
 
     level = check_level(level)
     for name in [scale] if isinstance(scale, str) else scale:
         if name not in SCALES:
             raise LmmError(f"scale must be one of {', '.join(map(repr, SCALES))}, not {name!r}")
-    tree, gradient = _with_jacobian(fit, function, arguments)
     paths, treedef = jax.tree_util.tree_flatten_with_path(tree)
     leaves = [np.asarray(leaf, np.float64) for _, leaf in paths]
     names = [
@@ -154,15 +156,30 @@ def delta(
     )
 
 
-def _with_jacobian(
-    fit: Estimates, function: Callable[..., Any], arguments: tuple[Any, ...]
-) -> tuple[Any, np.ndarray]:
-    """The function's value, as a pytree, and its derivatives in all parameters, (q, N)."""
+def with_jacobian(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of the parameters that gives its derivatives in all of them too, (q, N)."""
+
+    def both(parameters: ModelParameters, *arguments: Any, **static: Any) -> tuple[Any, jax.Array]:
+        point, unravel = ravel_pytree(parameters)
+
+        def flat(x: jax.Array) -> tuple[jax.Array, Any]:
+            tree = function(unravel(x), *arguments, **static)
+            return ravel_pytree(tree)[0], tree
+
+        jacobian, tree = jax.jacfwd(flat, has_aux=True)(point)
+        return tree, jacobian
+
+    both.__name__ = function.__name__
+    return both
+
+
+def _differentiate(fit: Estimates, function: Callable[..., Any]) -> tuple[Any, np.ndarray]:
+    """A user's function at the estimates, and its derivatives in all parameters, (q, N)."""
     with double_precision():
         point, unravel = ravel_pytree(jax.tree.map(jnp.asarray, model_parameters(fit)))
 
         def flat(x: jax.Array) -> tuple[jax.Array, Any]:
-            tree = function(unravel(x), *arguments)
+            tree = function(unravel(x))
             leaves = [_number(leaf, x.dtype) for leaf in jax.tree.leaves(tree)]
             return jnp.concatenate([jnp.zeros(0, x.dtype), *leaves]), tree
 
@@ -194,7 +211,7 @@ def _covariance(fit: Estimates, jacobian: np.ndarray) -> np.ndarray:
     joint = joint_covariance(fit)
     at_boundary = joint.at_boundary
     touched = np.any(jacobian[:, at_boundary] != 0.0, axis=1)
-    jacobian[:, at_boundary] = 0.0
+    jacobian = np.where(at_boundary, 0.0, jacobian)
     cov = jacobian @ joint.matrix @ jacobian.T
     cov[touched] = np.nan
     cov[:, touched] = np.nan

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -19,11 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from lmmjax.compiled import Kernel
 from lmmjax.covariance import Covariance, Diagonal, Unstructured
 from lmmjax.errors import LmmError
 from lmmjax.likelihood.crossproducts import lambda_factors
+from lmmjax.likelihood.pytree import register
 from lmmjax.messages import singular_bars
-from lmmjax.precision import double_precision
 
 if TYPE_CHECKING:
     from lmmjax.estimates import Estimates
@@ -177,8 +177,7 @@ def joint_covariance(fit: Estimates) -> JointCovariance:
     theta = np.asarray(fit.raw.estimate.solution.theta, np.float64)
     search = np.append(theta, np.asarray(inference.sigma, np.float64))
     inverses = tuple(np.linalg.inv(np.asarray(transform)) for transform in data.transforms)
-    with double_precision():
-        K = np.array(_change(search, inverses, data.structures))
+    K = np.array(_change(search, _Change(inverses, data.structures)))
     p = fit.beta.size
     marked = _at_boundary(fit, data.structures, K.shape[0])
     K[marked] = 0.0
@@ -188,12 +187,25 @@ def joint_covariance(fit: Estimates) -> JointCovariance:
     return JointCovariance(matrix, np.append(np.zeros(p, bool), marked))
 
 
-@partial(jax.jit, static_argnames="structures")
-def _change(search: Array, inverses: tuple[Array, ...], structures: Structures) -> Array:
+@register
+@dataclass(frozen=True)
+class _Change:
+    """What the change of parameters depends on: each term's ``T^-1``, and the structures."""
+
+    inverses: tuple[Any, ...]
+    structures: Structures = field(metadata={"static": True})
+
+
+def change_of_parameters(search: Array, change: _Change) -> Array:
+    """Derivatives of ``(theta, vec(covariances), sigma)`` in the search parameters and sigma."""
+
     def natural(parameters: Array) -> Array:
-        return _from_search(parameters, inverses, structures)
+        return _from_search(parameters, change.inverses, change.structures)
 
     return jax.jacfwd(natural)(search)
+
+
+_change = Kernel(change_of_parameters)
 
 
 def _from_search(search: Array, inverses: tuple[Array, ...], structures: Structures) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 
 from lmmjax.errors import LmmError
 from lmmjax.inference.delta import BOUNDARY_NOTE
-from lmmjax.reading.shares import mean_sizes, rows, variance_shares
+from lmmjax.inference.variance_shares import mean_sizes, rows, variance_shares
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lmmjax.inference.variance_shares import rows, variance_shares
 from lmmjax.reading.icc import share_table
-from lmmjax.reading.shares import rows, variance_shares
 
 if TYPE_CHECKING:
     import pandas as pd

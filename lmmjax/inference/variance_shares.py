@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lmmjax.inference.delta import DeltaEstimate, delta
-from lmmjax.inference.parameters import ModelParameters
+from lmmjax.compiled import Kernel
+from lmmjax.inference.delta import DeltaEstimate, delta_of, with_jacobian
+from lmmjax.inference.parameters import ModelParameters, model_parameters
 
 if TYPE_CHECKING:
     from lmmjax.estimates import Estimates
@@ -74,7 +74,6 @@ def moments(fit: Estimates) -> Moments:
     return Moments(X.T @ X / (n - 1), tuple(t.Z.T @ t.Z / n for t in fit.design.terms))
 
 
-@jax.jit
 def shares(p: ModelParameters, design: Moments) -> Shares:
     """All shares of variance, as functions of the parameters."""
     pairs = zip(p.covariances, design.random, strict=True)
@@ -96,6 +95,9 @@ def shares(p: ModelParameters, design: Moments) -> Shares:
     )
 
 
+_shares = Kernel(with_jacobian(shares))
+
+
 def variance_shares(fit: Estimates, level: float = 0.95) -> DeltaEstimate:
     """Shares with standard errors and intervals; rows named as the fields of :class:`Shares`."""
     terms = len(fit.design.terms)
@@ -104,7 +106,8 @@ def variance_shares(fit: Estimates, level: float = 0.95) -> DeltaEstimate:
         for name in Shares._fields
         for _ in range(terms if name in ("random", "by_group", "by_group_of_all") else 1)
     ]
-    return delta(fit, shares, moments(fit), level=level, scale=scales)
+    values, jacobian = _shares(model_parameters(fit), moments(fit))
+    return delta_of(fit, values, jacobian, level, scales)
 
 
 def rows(found: DeltaEstimate, names: list[str], labels: list[str]) -> Any:
