@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from lmmjax.likelihood.deviance import residual_sd as residual_sd
     from lmmjax.likelihood.deviance import restricted_loglik as restricted_loglik
     from lmmjax.likelihood.modes import conditional_modes as conditional_modes
+    from lmmjax.many.fit_many import fit_many as fit_many
+    from lmmjax.many.fits import ManyFits as ManyFits
     from lmmjax.model import lmm as lmm
     from lmmjax.precision import double_precision as double_precision
     from lmmjax.result import LinearMixedModelResult as LinearMixedModelResult
@@ -61,6 +63,8 @@ else:
             "restricted_loglik",
         ),
         "likelihood.modes": ("conditional_modes",),
+        "many.fit_many": ("fit_many",),
+        "many.fits": ("ManyFits",),
         "model": ("lmm",),
         "precision": ("double_precision",),
         "result": ("LinearMixedModelResult",),

@@ -35,6 +35,8 @@ WRITTEN_OUT = 100_000
 #: The mark for such a program is XLA's own and not documented: a version that has not been tried
 #: is not given it.
 KNOWN_VERSION = jaxlib.version.__version__.startswith("0.10.")
+#: The code that kernels are traced from.
+CODE = ("covariance.py", "estimate.py", "likelihood", "optimize", "inference", "many", "simulation")
 #: Executables kept on disk; the ones longest unused go first.
 MAX_FILES = 300
 
@@ -76,10 +78,9 @@ def clear_cache() -> int:
 @cache
 def _environment() -> str:
     """Everything but the shapes that an executable depends on."""
-    # The code that kernels are traced from.
     package = Path(__file__).parent
     source = hashlib.sha256()
-    for part in ("covariance.py", "estimate.py", "likelihood", "optimize", "inference"):
+    for part in CODE:
         place = package / part
         for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
             source.update(file.read_bytes())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
@@ -19,9 +19,9 @@ from lmmjax.compiled import Kernel
 from lmmjax.covariance import Covariance, Diagonal, Unstructured, canonical_factor
 from lmmjax.estimate import (
     Estimate,
-    coarse_start,
     estimate,
     estimate_at,
+    estimate_large,
     estimate_response,
     value_and_gradient,
 )
@@ -39,10 +39,10 @@ from lmmjax.likelihood.posterior import Posterior, posterior
 from lmmjax.optimize.external import check_optimizer, minimize
 from lmmjax.precision import double_precision
 
-#: Remaining effects of a crossed design from which on a first approach in 32 bits pays.
+#: Remaining effects of a crossed design from which on an approach in mixed precision pays.
 LARGE = 256
 #: Moments, and rows, up to which a fit is one kernel.
-MANY_MOMENTS, MANY_ROWS = 10_000, 10_000
+MANY_MOMENTS, MANY_ROWS = 500, 10_000
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def _one_kernel(data: CrossProducts | Prepared, *_: Any) -> bool:
 _estimate = Kernel(estimate, _one_kernel)
 _estimate_response = Kernel(estimate_response, _one_kernel)
 _estimate_at = Kernel(estimate_at)
-_coarse_start = Kernel(coarse_start)
+_estimate_large = Kernel(estimate_large)
 
 
 def prepare_design(design: Any, structures: Sequence[Any] | None = None) -> Prepared:
@@ -261,13 +261,8 @@ def fit_response(
     y = np.asarray(y, np.float64)
     data = cross_products(prepared, y)
     if optimizer == "newton":
-        if _is_large(data):
-            compiling = _estimate.prefetch(data, reml=reml)
-            start = _coarse_start(_in_single_precision(data), reml=reml)
-            compiling.join()
-            if np.all(np.isfinite(start)):
-                data = replace(data, start=start.astype(np.float64))
-        result = _estimate(data, reml=reml)
+        fit = _estimate_large if _is_large(data) else _estimate
+        result = fit(data, reml=reml)
         name = "newton"
     else:
         with double_precision():
@@ -285,7 +280,7 @@ def refit_response(fitted: Fitted, y: np.ndarray) -> Fitted:
     y = np.asarray(y, np.float64)
     if isinstance(fitted.prepared.template, Crossed):
         return fit_response(fitted.prepared, y, reml=fitted.reml)
-    result = _estimate_response(_on_device(fitted.prepared), y, reml=fitted.reml)
+    result = _estimate_response(on_device(fitted.prepared), y, reml=fitted.reml)
     return Fitted(fitted.prepared, y, fitted.reml, "newton", result)
 
 
@@ -294,7 +289,7 @@ def refit_response(fitted: Fitted, y: np.ndarray) -> Fitted:
 _sent: dict[int, Prepared] = {}
 
 
-def _on_device(prepared: Prepared) -> Prepared:
+def on_device(prepared: Prepared) -> Prepared:
     """The design's arrays on the device, sent once."""
     key = id(prepared)
     if key not in _sent:
@@ -307,9 +302,3 @@ def _on_device(prepared: Prepared) -> Prepared:
 def _is_large(data: CrossProducts) -> bool:
     engine = data.elimination
     return isinstance(engine, Crossed) and engine.rest_within.shape[0] >= LARGE
-
-
-def _in_single_precision(data: CrossProducts) -> CrossProducts:
-    return jax.tree.map(
-        lambda x: np.asarray(x, np.float32) if np.asarray(x).dtype == np.float64 else x, data
-    )

@@ -30,11 +30,14 @@ def written_out(limit: int = 4096) -> Iterator[None]:
 
 def matmul(left: Array, right: Array) -> Array:
     """``left @ right``, either of them a vector, a matrix, or a stack of matrices."""
+    limit = _LIMIT.get()
+    if not limit:
+        return left @ right
     row, column = left.ndim == 1, right.ndim == 1
     count = (left.shape[0] if row else left.shape[-2] * left.shape[-1]) * (
         1 if column else right.shape[-1]
     )
-    if count > _LIMIT.get():
+    if count > limit:
         return left @ right
     a = left[None, :] if row else left
     b = right[:, None] if column else right

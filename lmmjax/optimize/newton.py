@@ -122,7 +122,7 @@ def newton_update(
     )
 
 
-def initial_state(start: Array, best: Array, radius: float) -> NewtonState:
+def initial_state(start: Array, best: Array, radius: float | Array) -> NewtonState:
     """State before the first evaluation: ``best`` stands for nothing found, the start is tried."""
     dtype = start.dtype
     return NewtonState(
@@ -130,7 +130,7 @@ def initial_state(start: Array, best: Array, radius: float) -> NewtonState:
         best=best,
         trial=start,
         predicted=jnp.full((), jnp.inf, dtype),
-        radius=jnp.full((), radius, dtype),
+        radius=jnp.asarray(radius, dtype),
         iterations=jnp.zeros((), jnp.int32),
         status=jnp.full((), RUNNING, jnp.int32),
     )
@@ -184,6 +184,11 @@ def newton(
         lambda s: newton_update(s, objective(s.trial), unpack, noise=noise, tol=tol),
         state,
     )
+    return solution_of(state, unpack)
+
+
+def solution_of(state: NewtonState, unpack: Callable[[Array], Objective]) -> Solution:
+    """Where the search is, as a solution."""
     status = jnp.where(state.status == RUNNING, Status.ITERATION_LIMIT, state.status)
-    best: Objective = unpack(state.best)
+    best = unpack(state.best)
     return Solution(state.theta, *best, state.iterations, status.astype(jnp.int32))

@@ -1,0 +1,1 @@
+"""Many fits at once: the batch axis over replicates."""

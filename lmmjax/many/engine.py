@@ -1,0 +1,155 @@
+"""Newton's method over a batch of data sets, lane by lane; pure functions.
+
+The objective, the update and the inference are those of a single fit. What differs is who waits
+for whom: a batch runs until few lanes are left, and the caller gathers those of all batches and
+runs them again, so that no lane waits for the slowest (about a third of small simulated data sets
+are singular, and take twice as many steps).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.flatten_util import ravel_pytree
+
+from lmmjax.estimate import Estimate, estimate, infer, objective
+from lmmjax.likelihood.crossproducts import CrossProducts, Prepared, cross_products
+from lmmjax.likelihood.moments import MomentBlocks
+from lmmjax.optimize.newton import RUNNING, initial_state, newton_update, solution_of
+from lmmjax.optimize.solution import GRADIENT_TOL
+
+#: Fields of an elimination that a response changes.
+RESPONSE_FIELDS = {
+    "MomentBlocks": ("moments", "within"),
+    "Nested": ("columns", "within"),
+    "Crossed": ("columns", "cross_within", "within"),
+}
+
+
+class Lanes(NamedTuple):
+    """A batch of data sets that share a design: what they share, and what each has of its own.
+
+    Attributes
+    ----------
+    shared : CrossProducts
+        Of any one of them.
+    own : tuple of Array
+        What the response changes, with the lanes' axis first.
+    """
+
+    shared: CrossProducts
+    own: tuple[Any, ...]
+
+
+def split_lane(data: CrossProducts) -> tuple[Any, ...]:
+    """What of a data set's cross-products belongs to its response."""
+    engine = data.elimination
+    fields = RESPONSE_FIELDS[type(engine).__name__]
+    return (*(getattr(engine, f) for f in fields), data.beta_ols, data.scale, data.start)
+
+
+def join_lane(shared: CrossProducts, own: tuple[Any, ...]) -> CrossProducts:
+    """The cross-products again."""
+    from dataclasses import replace
+
+    engine = shared.elimination
+    fields = RESPONSE_FIELDS[type(engine).__name__]
+    *parts, beta_ols, scale, start = own
+    return replace(
+        shared,
+        elimination=replace(engine, **dict(zip(fields, parts, strict=True))),
+        beta_ols=beta_ols,
+        scale=scale,
+        start=start,
+    )
+
+
+def lanes_of_responses(prepared: Prepared, Y: Array) -> tuple[Any, ...]:
+    """The lanes' own parts from their responses, shape (lanes, n)."""
+    return jax.vmap(lambda y: split_lane(cross_products(prepared, y)))(Y)
+
+
+def is_elementwise(data: CrossProducts) -> bool:
+    """Whether a batch runs as one: no lane needs a library's factorisation of its own."""
+    return isinstance(data.elimination, MomentBlocks) and not data.elimination.rest_levels
+
+
+class LaneFits(NamedTuple):
+    """Estimates of all lanes, and what is needed to go on with those that are not done.
+
+    Attributes
+    ----------
+    estimate : Estimate
+        With the lanes' axis first.
+    radius : Array, shape (lanes,)
+        Trust radius.
+    running : Array of bool, shape (lanes,)
+    """
+
+    estimate: Estimate
+    radius: Array
+    running: Array
+
+
+def fit_lanes(
+    lanes: Lanes, start: Array, radius: Array, leave: Array, limit: Array, reml: bool = True
+) -> LaneFits:
+    """Fit a batch until no more than ``leave`` lanes are running, and infer.
+
+    Parameters
+    ----------
+    lanes : Lanes
+    start : Array, shape (lanes, n_theta)
+        Search parameters to start from.
+    radius : Array, shape (lanes,)
+        Trust radius to start with.
+    leave : Array, scalar int
+        How many lanes may be left unfinished.
+    limit : Array, scalar int
+        Evaluations at most.
+    reml : bool
+    """
+    if not is_elementwise(lanes.shared):
+        return _fit_one_by_one(lanes, start, reml)
+
+    def evaluate(theta: Array, own: tuple[Any, ...]) -> Any:
+        return objective(theta, join_lane(lanes.shared, own), reml)
+
+    one = (start[0], jax.tree.map(lambda x: x[0], lanes.own))
+    shape = jax.eval_shape(evaluate, *one)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape)
+    _, unpack = ravel_pytree(zeros)
+    nothing, _ = ravel_pytree(zeros._replace(value=jnp.full((), jnp.inf, start.dtype)))
+    noise = jnp.asarray(lanes.shared.n_obs)
+
+    def step(state: Any, own: tuple[Any, ...]) -> Any:
+        trial = evaluate(state.trial, own)
+        new = newton_update(state, trial, unpack, noise=noise, tol=GRADIENT_TOL)
+        running = state.status == RUNNING
+        return jax.tree.map(lambda a, b: jnp.where(running, a, b), new, state)
+
+    def unfinished(carry: tuple[Any, Array]) -> Array:
+        state, count = carry
+        return (jnp.sum(state.status == RUNNING) > leave) & (count < limit)
+
+    state = jax.vmap(lambda t, r: initial_state(t, nothing, r))(start, radius)
+    state, _ = lax.while_loop(
+        unfinished,
+        lambda c: (jax.vmap(step)(c[0], lanes.own), c[1] + 1),
+        (state, jnp.zeros((), jnp.int32)),
+    )
+
+    def finish(s: Any, own: tuple[Any, ...]) -> Estimate:
+        return infer(solution_of(s, unpack), join_lane(lanes.shared, own), reml)
+
+    return LaneFits(jax.vmap(finish)(state, lanes.own), state.radius, state.status == RUNNING)
+
+
+def _fit_one_by_one(lanes: Lanes, start: Array, reml: bool) -> LaneFits:
+    """Lane after lane, each by the single fit, where factorisations do not batch."""
+    fits = lax.map(lambda own: estimate(join_lane(lanes.shared, own), reml), lanes.own)
+    zero = jnp.zeros(start.shape[0], start.dtype)
+    return LaneFits(fits, zero, zero > 0)

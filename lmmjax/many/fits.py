@@ -1,0 +1,226 @@
+"""What many fits tell: arrays with the replicates' axis first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from lmmjax.errors import LmmError
+from lmmjax.estimate import Estimate
+from lmmjax.messages import SINGULAR_TOL
+from lmmjax.optimize.solution import Status
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lmmjax.design import Design
+    from lmmjax.likelihood.crossproducts import Prepared
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ManyFits:
+    """Fits of one model to many responses.
+
+    Made by :func:`lmmjax.fit_many`.
+
+    Attributes
+    ----------
+    design : Design
+        What all fits share.
+    prepared : Prepared
+    reml : bool
+    estimate : Estimate
+        All estimates as arrays, replicates first.
+
+    Examples
+    --------
+    >>> import lmmjax as lj
+    >>> fit = lj.lmm("Reaction ~ Days + (Days | Subject)", lj.datasets.load("sleepstudy"))
+    >>> many = lj.fit_many(fit, fit.simulate(100, key=1))
+    >>> many
+    <ManyFits: 100 fits, REML, 100 converged, 28 singular>
+    >>> many.se.shape, many.pvalues.shape, many.theta.shape
+    ((100, 2), (100, 2), (100, 3))
+    """
+
+    design: Design
+    prepared: Prepared
+    reml: bool
+    estimate: Estimate
+
+    @classmethod
+    def collect(
+        cls, design: Design, prepared: Prepared, reml: bool, parts: Sequence[Estimate]
+    ) -> ManyFits:
+        """From the estimates of consecutive chunks."""
+        whole = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+        return cls(design, prepared, reml, whole)
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__}: {len(self)} fits, {'REML' if self.reml else 'ML'}, "
+            f"{np.count_nonzero(self.converged)} converged, "
+            f"{np.count_nonzero(self.singular)} singular>"
+        )
+
+    def __len__(self) -> int:
+        return len(self.estimate.criterion)
+
+    # --- how it went -----------------------------------------------------------------------------
+
+    @property
+    def status(self) -> np.ndarray:
+        """How each minimisation ended, shape (replicates,): codes of ``Status``; 0 is converged."""
+        return np.asarray(self.estimate.solution.status)
+
+    @property
+    def converged(self) -> np.ndarray:
+        """Whether each fit converged, shape (replicates,)."""
+        return self.status == Status.CONVERGED
+
+    @property
+    def iterations(self) -> np.ndarray:
+        """Evaluations of the criterion, shape (replicates,)."""
+        return np.asarray(self.estimate.solution.iterations)
+
+    @property
+    def criterion(self) -> np.ndarray:
+        """REML criterion or deviance, shape (replicates,)."""
+        return np.asarray(self.estimate.criterion)
+
+    # --- fixed effects ---------------------------------------------------------------------------
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the coefficients."""
+        return tuple(self.design.x_names)
+
+    @property
+    def beta(self) -> np.ndarray:
+        """Fixed effects, shape (replicates, p)."""
+        return np.asarray(self.estimate.fixed.beta)
+
+    @property
+    def vcov(self) -> np.ndarray:
+        """Their covariance, shape (replicates, p, p)."""
+        return np.asarray(self.estimate.fixed.vcov)
+
+    @cached_property
+    def se(self) -> np.ndarray:
+        """Standard errors, shape (replicates, p)."""
+        return np.sqrt(np.diagonal(self.vcov, axis1=1, axis2=2))
+
+    @property
+    def df(self) -> np.ndarray:
+        """Satterthwaite's degrees of freedom, shape (replicates, p)."""
+        return np.asarray(self.estimate.df)
+
+    @cached_property
+    def tvalues(self) -> np.ndarray:
+        """Estimates over standard errors, shape (replicates, p)."""
+        return self.beta / self.se
+
+    @cached_property
+    def pvalues(self) -> np.ndarray:
+        """Two-sided p values of Student's t with ``df``, shape (replicates, p)."""
+        from scipy.special import stdtr
+
+        return 2.0 * stdtr(self.df, -np.abs(self.tvalues))
+
+    def conf_int(self, level: float = 0.95) -> np.ndarray:
+        """Intervals of the fixed effects, shape (replicates, p, 2).
+
+        Raises
+        ------
+        LmmError
+            `level` does not lie between 0 and 1.
+        """
+        from scipy.special import stdtrit
+
+        if not 0 < level < 1:
+            raise LmmError(f"level must lie between 0 and 1, not {level!r}")
+        half = stdtrit(self.df, 0.5 + level / 2) * self.se
+        return np.stack([self.beta - half, self.beta + half], axis=-1)
+
+    # --- variances -------------------------------------------------------------------------------
+
+    @property
+    def sigma(self) -> np.ndarray:
+        """Residual standard deviations, shape (replicates,)."""
+        return np.asarray(self.estimate.fixed.sigma)
+
+    @cached_property
+    def relative_factors(self) -> tuple[np.ndarray, ...]:
+        """``Lambda`` of each term, lower-triangular, shape (replicates, k_t, k_t)."""
+        out = []
+        for factor, transform in zip(self.estimate.factors, self.prepared.transforms, strict=True):
+            root = np.linalg.solve(transform, factor)
+            # L with L L' = root root', from QR of root'.
+            lower = np.swapaxes(np.linalg.qr(np.swapaxes(root, -1, -2), mode="r"), -1, -2)
+            sign = np.where(np.diagonal(lower, axis1=-2, axis2=-1) < 0, -1.0, 1.0)
+            out.append(lower * sign[:, None, :])
+        return tuple(out)
+
+    @cached_property
+    def covariances(self) -> tuple[np.ndarray, ...]:
+        """Covariance matrices of each term's random effects, shape (replicates, k_t, k_t)."""
+        return tuple(
+            self.sigma[:, None, None] ** 2 * (f @ np.swapaxes(f, -1, -2))
+            for f in self.relative_factors
+        )
+
+    @cached_property
+    def theta(self) -> np.ndarray:
+        """Relative covariance parameters in lme4's order, shape (replicates, n_theta)."""
+        parts, at_all = [], 0
+        for bars, factor in zip(self.prepared.structures, self.relative_factors, strict=True):
+            at = 0
+            for structure in bars:
+                own = factor[:, at : at + structure.size, at : at + structure.size]
+                at += structure.size
+                found = np.asarray(
+                    self.estimate.solution.theta[:, at_all : at_all + structure.n_theta]
+                )
+                at_all += structure.n_theta
+                if structure.equivariance != "none":
+                    found = np.stack([structure.from_factor(f) for f in own])
+                parts.append(found)
+        return np.concatenate(parts, axis=1)
+
+    @cached_property
+    def singular(self) -> np.ndarray:
+        """lme4's rule: whether a diagonal entry of Lambda is below 1e-4, shape (replicates,)."""
+        least = [np.min(np.diagonal(f, axis1=1, axis2=2), axis=1) for f in self.relative_factors]
+        return np.min(least, axis=0) < SINGULAR_TOL
+
+    # --- tables ----------------------------------------------------------------------------------
+
+    def frame(self) -> pd.DataFrame:
+        """A row for each coefficient of each replicate.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``replicate``, ``term``, ``estimate``, ``std_error``, ``df``, ``statistic``,
+            ``p_value``, ``status``, ``singular``.
+        """
+        import pandas as pd
+
+        count, p = self.beta.shape
+        columns: dict[str, Any] = {
+            "replicate": np.repeat(np.arange(count), p),
+            "term": np.tile(np.array(self.names, dtype=object), count),
+            "estimate": self.beta.ravel(),
+            "std_error": self.se.ravel(),
+            "df": self.df.ravel(),
+            "statistic": self.tvalues.ravel(),
+            "p_value": self.pvalues.ravel(),
+            "status": np.repeat(self.status, p),
+            "singular": np.repeat(self.singular, p),
+        }
+        return pd.DataFrame(columns)

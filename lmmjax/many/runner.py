@@ -1,0 +1,147 @@
+"""Batches of lanes on the machine at hand: chunks, threads, and another round for stragglers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from lmmjax.compiled import Kernel
+from lmmjax.estimate import Estimate
+from lmmjax.likelihood.crossproducts import CrossProducts
+from lmmjax.many.engine import LaneFits, Lanes, fit_lanes, is_elementwise
+
+#: Lanes of a chunk: on a processor what its caches hold, on an accelerator what fills it.
+CPU_LANES, ACCELERATOR_LANES = 512, 65_536
+#: Lanes that are fitted one after the other.
+SERIAL_LANES = 16
+#: Share of a chunk's lanes that may be left to a later round, and evaluations in all.
+LEAVE, EVALUATIONS = 4, 100
+
+_fit_lanes = Kernel(fit_lanes)
+
+#: What makes the lanes' own parts of replicates ``first`` to ``first + lanes - 1``.
+Source = Callable[[int, int], tuple[Any, ...]]
+
+
+def chunk_lanes(data: CrossProducts, replicates: int) -> int:
+    """Lanes of a chunk, a power of two: few shapes are compiled."""
+    if not is_elementwise(data):
+        most = SERIAL_LANES
+    else:
+        on_cpu = jax.default_backend() == "cpu"
+        most = CPU_LANES if on_cpu else ACCELERATOR_LANES
+        # Many patterns make a lane larger.
+        most = max(64, most >> max(0, np.size(data.elimination.count).bit_length() - 3))
+    return min(most, 1 << max(3, (replicates - 1).bit_length()))
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Estimates of consecutive replicates.
+
+    Attributes
+    ----------
+    first : int
+        Number of the first replicate.
+    estimate : Estimate
+        NumPy arrays, replicates first.
+    """
+
+    first: int
+    estimate: Estimate
+
+
+def fit_chunks(
+    shared: CrossProducts,
+    source: Source,
+    replicates: int,
+    *,
+    first: int = 0,
+    reml: bool = True,
+    lanes: int | None = None,
+    workers: int | None = None,
+) -> Iterator[Chunk]:
+    """Fit replicates chunk by chunk, in order.
+
+    Parameters
+    ----------
+    shared : CrossProducts
+        Of any replicate.
+    source : callable
+        ``(first, lanes) -> own``; called from several threads.
+    replicates, first : int
+        How many, and the number of the first.
+    reml : bool
+    lanes : int, optional
+        Lanes of a chunk; chosen by the design and the machine if not given.
+    workers : int, optional
+        Threads; by default one for each processor, or one for an accelerator.
+
+    Yields
+    ------
+    Chunk
+        Whose stragglers have been finished.
+    """
+    lanes = chunk_lanes(shared, replicates) if lanes is None else lanes
+    if workers is None:
+        workers = (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
+    starts = range(first, first + replicates, lanes)
+
+    def work(at: int) -> tuple[tuple[Any, ...], LaneFits]:
+        own = source(at, lanes)
+        return own, _first_round(shared, own, lanes, reml)
+
+    # Rounds of as many chunks as keep the pool of stragglers worth a batch of its own.
+    window = max(1, LEAVE * workers)
+    with ThreadPoolExecutor(workers) as pool:
+        for at in range(0, len(starts), window):
+            batch = starts[at : at + window]
+            if at == 0:  # alone, so that only one thread compiles
+                done = [work(batch[0]), *pool.map(work, batch[1:])]
+            else:
+                done = list(pool.map(work, batch))
+            own, fits = (
+                jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+                for parts in zip(*done, strict=True)
+            )
+            _finish(shared, own, fits, lanes, reml)
+            for place, start in enumerate(batch):
+                low = place * lanes
+                high = low + min(lanes, first + replicates - start)
+                yield Chunk(start, jax.tree.map(lambda x, a=low, b=high: x[a:b], fits.estimate))
+
+
+def _first_round(shared: CrossProducts, own: Any, lanes: int, reml: bool) -> LaneFits:
+    leave = np.int32(lanes // LEAVE)
+    radius = np.ones(lanes)
+    return _fit_lanes(Lanes(shared, own), own[-1], radius, leave, np.int32(EVALUATIONS), reml=reml)
+
+
+def _finish(shared: CrossProducts, own: Any, fits: LaneFits, lanes: int, reml: bool) -> None:
+    """Gather what is still running, and run it again until nothing is; ``fits`` is changed."""
+    iterations = fits.estimate.solution.iterations
+    while True:
+        left = np.flatnonzero(fits.running & (iterations < EVALUATIONS))
+        for at in range(0, left.size, lanes):
+            some = left[at : at + lanes]
+            padded = np.concatenate([some, np.repeat(some[:1], lanes - some.size)])
+            spent = iterations[some]
+            again = _fit_lanes(
+                Lanes(shared, jax.tree.map(lambda x, i=padded: x[i], own)),
+                fits.estimate.solution.theta[padded],
+                fits.radius[padded],
+                np.int32(0 if left.size <= lanes else lanes // LEAVE),
+                np.int32(EVALUATIONS),
+                reml=reml,
+            )
+            for old, new in zip(jax.tree.leaves(fits), jax.tree.leaves(again), strict=True):
+                old[some] = new[: some.size]
+            iterations[some] += spent
+        if left.size == 0:
+            return
