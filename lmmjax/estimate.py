@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -27,6 +28,7 @@ from lmmjax.likelihood.jets import (
 )
 from lmmjax.likelihood.standardize import log_abs_determinant
 from lmmjax.optimize import Solution, Status, newton
+from lmmjax.optimize.approach import approach
 from lmmjax.optimize.solution import GRADIENT_TOL
 
 
@@ -158,17 +160,6 @@ def estimate_at(
     return infer(solution, data, reml)
 
 
-def coarse_start(data: CrossProducts, reml: bool = True) -> Array:
-    """Search parameters after three Newton steps, in whatever precision the data have.
-
-    Where an evaluation is dominated by products of large matrices, three in 32 bits cost less than
-    two in 64, and the quadratic convergence that follows needs one or two.
-    """
-    found = newton(
-        lambda theta: objective(theta, data, reml)._replace(aux=()),
-        jnp.asarray(data.start),
-        noise=data.n_obs,
-        max_iterations=3,
-    )
-    step = jnp.linalg.solve(found.hessian, found.gradient)
-    return found.theta - jnp.where(jnp.max(jnp.abs(step)) < 0.1, step, 0.0)
+def estimate_large(data: CrossProducts, reml: bool = True) -> Estimate:
+    """As :func:`estimate`, for crossed designs with many effects: first near, then exactly."""
+    return estimate(replace(data, start=approach(data, reml)), reml)
