@@ -175,35 +175,33 @@ def with_jacobian(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _differentiate(fit: Estimates, function: Callable[..., Any]) -> tuple[Any, np.ndarray]:
     """A user's function at the estimates, and its derivatives in all parameters, (q, N)."""
+
+    def numbers(parameters: ModelParameters) -> Any:
+        return jax.tree.map(_number, function(parameters))
+
+    estimates = model_parameters(fit)
     with double_precision():
-        point, unravel = ravel_pytree(jax.tree.map(jnp.asarray, model_parameters(fit)))
-
-        def flat(x: jax.Array) -> tuple[jax.Array, Any]:
-            tree = function(unravel(x))
-            leaves = [_number(leaf, x.dtype) for leaf in jax.tree.leaves(tree)]
-            return jnp.concatenate([jnp.zeros(0, x.dtype), *leaves]), tree
-
         try:
-            # Without values: float(p.sigma) would pass as a number, and lose its derivative.
-            shape, _ = jax.eval_shape(flat, point)
+            # Traced without values: float(p.sigma) would pass as a number and lose its derivative.
+            compiled = jax.jit(with_jacobian(numbers)).lower(estimates).compile()
         except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
             raise LmmError(
                 "the function cannot be differentiated: write it with jax.numpy instead of NumPy "
                 "and float(), and without branches on the parameters' values"
             ) from error
-        if not shape.size:
-            raise LmmError("the function returned nothing: has it a return statement?")
-        jacobian, tree = jax.jacfwd(flat, has_aux=True)(point)
-        return jax.device_get(tree), np.array(jacobian)
+        tree, jacobian = jax.device_get(compiled(estimates))
+    if not jacobian.shape[0]:
+        raise LmmError("the function returned nothing: has it a return statement?")
+    return tree, jacobian
 
 
-def _number(leaf: Any, dtype: Any) -> jax.Array:
+def _number(leaf: Any) -> jax.Array:
     if not isinstance(leaf, int | float | np.ndarray | np.generic | jax.Array):
         raise LmmError(
             "the function must return numbers: a scalar, an array, or lists, tuples and dicts of "
             f"them, not {type(leaf).__name__}"
         )
-    return jnp.ravel(jnp.asarray(leaf, dtype))
+    return jnp.asarray(leaf, jnp.float64)
 
 
 def _covariance(fit: Estimates, jacobian: np.ndarray) -> np.ndarray:
