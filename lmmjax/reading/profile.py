@@ -245,7 +245,7 @@ def dense_curve(curve: Curve, count: int = 101) -> tuple[np.ndarray, np.ndarray,
 
 def profile_of(fit: Estimates, level: float, parameters: str | Sequence[str] | None) -> Profile:
     """The profile of a fit."""
-    from lmmjax.inference.profiling import profiled_parameters
+    from lmmjax.inference.profile_lanes import profiled_parameters
 
     level = check_level(level)
     wanted = [parameters] if isinstance(parameters, str) else parameters
@@ -263,7 +263,8 @@ def intervals(
     """Intervals of the wanted parameters by the wanted method."""
     import pandas as pd
 
-    from lmmjax.inference.profiling import COEFFICIENT, profiled_parameters
+    from lmmjax.inference.profile import COEFFICIENT
+    from lmmjax.inference.profile_lanes import profiled_parameters
     from lmmjax.reading.coefficients import wald_interval
 
     level = check_level(level)
@@ -289,7 +290,8 @@ def intervals(
 
 def _wald_components(fit: Estimates, level: float) -> pd.DataFrame:
     """Wald intervals of standard deviations and correlations, named as in a profile."""
-    from lmmjax.inference.profiling import SD, SIGMA, profiled_parameters
+    from lmmjax.inference.profile import SD, SIGMA
+    from lmmjax.inference.profile_lanes import profiled_parameters
     from lmmjax.reading.components import variance_component_intervals
 
     frame = variance_component_intervals(fit, level)
