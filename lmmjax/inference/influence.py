@@ -226,7 +226,7 @@ def _of_units(
     with np.errstate(invalid="ignore"):
         relative = change / np.sqrt(np.diagonal(without.vcov, axis1=1, axis2=2))
         ratio = np.linalg.det(np.linalg.solve(cov, without.vcov)) if p else np.ones(len(labels))
-    distance = np.sum(change.T * np.linalg.solve(cov, change.T), axis=0) / max(p, 1)
+    distance = np.sum(change.T * np.linalg.solve(cov, change.T), axis=0) / (p or np.nan)
     frame = pd.DataFrame(
         {
             "n": np.bincount(unit, minlength=len(labels)),

@@ -140,7 +140,8 @@ def leverage(fit: LinearMixedModelResult) -> np.ndarray:
 
 def cooks_distance(fit: LinearMixedModelResult, hat: np.ndarray) -> np.ndarray:
     """Cook's distance of each row, shape (n,), with the variances held (as lme4 gives it)."""
-    return (fit.scaled_residuals / (1.0 - hat)) ** 2 * hat / fit.design.p
+    # Without fixed effects there is none.
+    return (fit.scaled_residuals / (1.0 - hat)) ** 2 * hat / (fit.design.p or np.nan)
 
 
 def augment(fit: LinearMixedModelResult) -> pd.DataFrame:

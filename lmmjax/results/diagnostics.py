@@ -148,7 +148,8 @@ class Diagnostics(Estimates):
         lme4's for rows. DFBETAS are the estimate with the unit less that without it, over the
         standard error without it (lme4's have the other sign). A unit without which the fixed
         effects cannot be told is NaN. Whole groups are taken off the sums that the likelihood
-        needs, which takes no more than a fit each.
+        needs, so each costs a warm-started fit; single rows, and levels of a factor that crosses
+        others, are prepared anew, which takes several times longer.
 
         Source: Belsley, Kuh & Welsch (1980), Regression Diagnostics, chapter 2; Nieuwenhuis, te
         Grotenhuis & Pelzer (2012), R Journal 4(2), 38-47; Demidenko & Stukel (2005), Stat. Med.
