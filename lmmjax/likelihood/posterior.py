@@ -98,11 +98,8 @@ class SparseGain:
         source_level = self.entry_source % count
         take = slot[source_level] >= 0
         c = np.zeros((levels.size, k, self.n_rest + r))
-        np.add.at(
-            c,
-            (slot[source_level[take]], self.entry_source[take] // count, self.entry_target[take]),
-            self.entry[take],
-        )
+        own = slot[source_level[take]], self.entry_source[take] // count, self.entry_target[take]
+        c[own] = self.entry[take]
         c[:, :, self.n_rest :] = np.moveaxis(self.columns[:, :, levels], 2, 0)
         return self.half[levels] @ c
 
@@ -141,12 +138,6 @@ class Posterior:
     modes: tuple[np.ndarray, ...]
     prior: tuple[np.ndarray, ...]
 
-    def _gain_rows(self, stage: Stage, levels: np.ndarray) -> np.ndarray:
-        if stage.gain is None:
-            assert self.sparse is not None
-            return self.sparse.rows(levels)
-        return stage.gain[levels]
-
     def variances(
         self,
         rows: list[np.ndarray],
@@ -174,6 +165,8 @@ class Posterior:
         -------
         ndarray, shape (m,)
         """
+        if self.sparse is not None:
+            return self._crossed_variances(rows, levels, fixed, fixed_uncertain)
         m = fixed.shape[0]
         q = self.rest_cov.shape[0]
         step = max(1, CHUNK // max(q + fixed.shape[1] + 1, 1))
@@ -193,12 +186,7 @@ class Posterior:
         fixed_uncertain: bool,
     ) -> np.ndarray:
         m, p = fixed.shape
-        total = np.zeros(m)
-        known = [i >= 0 for i in levels]
-        for t, prior in enumerate(self.prior):
-            z = np.where(known[t][:, None], 0.0, rows[t])
-            total += np.einsum("ma,ab,mb->m", z, prior, z)
-        rows = [np.where(k[:, None], z, 0.0) for k, z in zip(known, rows, strict=True)]
+        total, rows = self._of_unknown(rows, levels)
         # Coefficients over [rest | X], which what the chain's effects pull along is taken from.
         parts = []
         for t, (count, k) in zip(self.rest_terms, self.rest_shapes, strict=True):
@@ -215,9 +203,7 @@ class Posterior:
             for at, (level, coefficients) in enumerate(lines):
                 own, left = coefficients[:, :k], coefficients[:, k:]
                 total += np.einsum("ma,mab,mb->m", own, stage.own[level], own)
-                if stage.gain is None:
-                    right = self._pulled(stage, level, own, right)
-                    continue
+                assert stage.gain is not None
                 pull = np.einsum("ma,mab->mb", own, stage.gain[level][..., :-1])
                 right = right - pull[:, above:]
                 if above:
@@ -232,18 +218,68 @@ class Posterior:
             total += np.sum((right @ self.fixed_cov) * right, axis=1)
         return total
 
-    def _pulled(
-        self, stage: Stage, level: np.ndarray, own: np.ndarray, right: np.ndarray
+    def _of_unknown(
+        self, rows: list[np.ndarray], levels: list[np.ndarray]
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Variance of effects of levels that are not in the data, and the rows without these."""
+        total = np.zeros(levels[0].size)
+        known = [(i >= 0)[:, None] for i in levels]
+        for t, prior in enumerate(self.prior):
+            if not known[t].all():
+                z = np.where(known[t], 0.0, rows[t])
+                total += np.einsum("ma,ab,mb->m", z, prior, z)
+        return total, [np.where(k, z, 0.0) for k, z in zip(known, rows, strict=True)]
+
+    def _crossed_variances(
+        self,
+        rows: list[np.ndarray],
+        levels: list[np.ndarray],
+        fixed: np.ndarray,
+        fixed_uncertain: bool,
     ) -> np.ndarray:
-        """``right - own H`` with the sparse ``H`` of the levels made dense some at a time."""
-        right = right.copy()
-        unique, where = np.unique(level, return_inverse=True)
-        step = max(1, CHUNK // max(right.shape[1] * own.shape[1], 1))
+        """As :meth:`variances`, in time that goes with the levels, not with the rows.
+
+        A row ``z`` of the eliminated factor and ``v``, sparse, of the remaining effects has
+        ``a = v - H'z`` on those, of covariance C: the parts of ``a'Ca`` are sums over few entries
+        of C, of ``H C`` and of ``H C H'``.
+        """
+        assert self.sparse is not None
+        (stage,) = self.stages
+        q, p = self.rest_cov.shape[0], fixed.shape[1]
+        gain = self.rest_gain[:, :-1]
+        total, rows = self._of_unknown(rows, levels)
+        z = rows[stage.term]
+        columns, values, start = [], [], 0
+        for t, (count, k) in zip(self.rest_terms, self.rest_shapes, strict=True):
+            columns += [start + np.maximum(levels[t], 0) * k + b for b in range(k)]
+            values += list(rows[t].T)
+            start += count * k
+        right = fixed.copy()
+        for u, value in zip(columns, values, strict=True):
+            right -= value[:, None] * gain[u]
+            for u2, value2 in zip(columns, values, strict=True):
+                total += value * value2 * self.rest_cov[u, u2]
+        unique, where = np.unique(np.maximum(levels[stage.term], 0), return_inverse=True)
+        step = max(1, CHUNK // (z.shape[1] * (q + p + 1)))
         for at in range(0, unique.size, step):
-            gain = self._gain_rows(stage, unique[at : at + step])
-            take = (where >= at) & (where < at + step)
-            right[take] -= np.einsum("ma,mab->mb", own[take], gain[where[take] - at][..., :-1])
-        return right
+            pulled = self.sparse.rows(unique[at : at + step])
+            flat = pulled[:, :, :q].reshape(-1, q)
+            spread = (flat @ self.rest_cov).reshape(*pulled.shape[:2], q)
+            own = stage.own[unique[at : at + step]]
+            own = own + spread @ np.swapaxes(pulled[:, :, :q], 1, 2)
+            by_fixed = pulled[:, :, q : q + p] - pulled[:, :, :q] @ gain
+            take = slice(None)
+            if step < unique.size:
+                take = np.flatnonzero((where >= at) & (where < at + step))
+            level, part = where[take] - at, z[take]
+            total[take] += np.einsum("ma,mab,mb->m", part, own[level], part)
+            right[take] -= np.einsum("ma,mab->mb", part, by_fixed[level])
+            for u, value in zip(columns, values, strict=True):
+                for a in range(z.shape[1]):
+                    total[take] -= 2.0 * value[take] * part[:, a] * spread[level, a, u[take]]
+        if fixed_uncertain and p:
+            total += np.sum((right @ self.fixed_cov) * right, axis=1)
+        return total
 
     def conditional_covariances(self, term: int) -> np.ndarray:
         """Covariance of each level's effects given the data and beta, in units of sigma**2.
@@ -412,6 +448,7 @@ def _chain(
 ) -> np.ndarray:
     """Eliminate a chain, appending its stages; returns the Gram matrix over ``[rest | X | y]``."""
     if isinstance(engine, MomentBlocks):
+        assert prepared.patterns is not None
         root = np.asarray(engine.root)[..., prepared.patterns.index]
         c_y = group_response(prepared, y)[2]
         columns = np.concatenate([prepared.columns, c_y[:, None]], axis=1)
