@@ -37,7 +37,8 @@ def chunk_lanes(data: CrossProducts, replicates: int) -> int:
         on_cpu = jax.default_backend() == "cpu"
         most = CPU_LANES if on_cpu else ACCELERATOR_LANES
         # Many patterns make a lane larger.
-        most = max(64, most >> max(0, np.size(data.elimination.count).bit_length() - 3))
+        patterns = np.shape(data.elimination.root)[-1]
+        most = max(64, most >> max(0, patterns.bit_length() - 3))
     return min(most, 1 << max(3, (replicates - 1).bit_length()))
 
 
