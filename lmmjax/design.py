@@ -161,6 +161,13 @@ class Design:
             formula = f"y {formula.lstrip()}"
         return build_design(formula, data, weights, offset, contrasts, response=False, stacklevel=3)
 
+    def with_response(self, y: np.ndarray) -> "Design":
+        """The same design with another response, shape (n,)."""
+        # In place of dataclasses.replace, which takes as long as all else in a loop of refits.
+        new = object.__new__(type(self))
+        new.__dict__.update(self.__dict__, y=y)
+        return new
+
     def __repr__(self) -> str:
         return (
             f"Design({str(self.formula)!r}, n={self.n}, p={self.p}, "

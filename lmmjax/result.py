@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -243,14 +244,14 @@ class LinearMixedModelResult(Testing, MarginalMeans, Intervals, Shares, Diagnost
                 + (f" (of {design.n + design.n_dropped} given)" if design.n_dropped else "")
             )
         values = values.astype(np.float64)
-        low, high = values.min(), values.max()
-        if not np.isfinite(high - low):
+        low, high = float(values.min()), float(values.max())
+        if not math.isfinite(high - low):
             row = int(np.argmin(np.isfinite(values)))
             raise DataError(f"the new response is not finite at row {row}: {values[row]}")
         if low == high:
             raise DataError(f"the new response has no variance: every value is {low:g}")
         raw = refit_response(self.raw, values)
-        fit = replace(self, design=replace(design, y=values), raw=raw)
+        fit = type(self)(design.with_response(values), raw, self.formula, self.data)
         warn_about(fit, stacklevel=3)
         return fit
 

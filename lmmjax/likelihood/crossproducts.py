@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import jax.numpy as jnp
@@ -47,7 +48,7 @@ class Structured:
         """Number of covariance parameters."""
         return sum(s.n_theta for bars in self.structures for s in bars)
 
-    @property
+    @cached_property
     def search_structures(self) -> tuple[tuple[Covariance, ...], ...]:
         """The structures in the parameters that a minimiser works in."""
         return tuple(tuple(s.search_form() for s in bars) for bars in self.structures)
