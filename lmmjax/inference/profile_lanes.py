@@ -153,7 +153,8 @@ class Lanes:
                 length[..., i] * length[..., j]
             )
         cosine = np.where(np.isfinite(cosine), cosine, np.nan)
-        return np.clip(cosine, -1.0, 1.0)
+        # And what is ±1 up to rounding.
+        return np.where(np.abs(cosine) > 1.0 - 1e-7, np.sign(cosine), cosine)
 
     def estimate(self, p: ProfiledParameter) -> float:
         """A parameter's estimate."""

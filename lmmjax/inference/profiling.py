@@ -190,20 +190,21 @@ def _curve(
     table = table[np.argsort(table[:, 0], kind="stable")]
     gap = np.diff(table[:, 0])
     span = table[-1, 0] - table[0, 0]
-    again = np.append(False, gap <= 1e-9 * span) & (table[:, 1] != 0.0)
+    again = np.append(False, gap <= 1e-9 * span) & (table[:, 0] != estimate)
     table = table[~again]
     value, zeta, slope, others = table[:, 0], table[:, 1], table[:, 2].copy(), table[:, 3:]
-    slope[zeta == 0.0] = _central_slope(value, zeta, slope)
+    center_at = int(np.flatnonzero(value == estimate)[0])
+    slope[center_at] = _central_slope(center_at, value, zeta, slope)
     lane = pair[0][0]
     lower = 0.0 if p.kind == SIGMA else float(lane.lower)
     return Curve(p, estimate, value, zeta, slope, others, lower, float(lane.upper))
 
 
-def _central_slope(value: np.ndarray, zeta: np.ndarray, slope: np.ndarray) -> float:
+def _central_slope(i: int, value: np.ndarray, zeta: np.ndarray, slope: np.ndarray) -> float:
     """Slope at the estimate, where the profile's own formula is 0 / 0: from its neighbours."""
-    i = int(np.flatnonzero(zeta == 0.0)[0])
     # Quadratic from each neighbour: its slope at 0 is twice the secant less its own.
-    near = [j for j in (i - 1, i + 1) if 0 <= j < zeta.size and np.isfinite(slope[j])]
+    near = [j for j in (i - 1, i + 1) if 0 <= j < zeta.size]
+    near = [j for j in near if np.isfinite(slope[j]) and zeta[j] != 0.0]
     if not near:
         return np.nan
     ends = [2.0 * (value[j] - value[i]) / zeta[j] - slope[j] for j in near]

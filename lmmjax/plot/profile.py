@@ -97,7 +97,7 @@ def _draw(ax: Axes, curve: Curve, kind: str, low: float, high: float) -> None:
         ax.set_ylim(0)
         return
     ax.axhline(0.0, color=FAINT, lw=1)
-    slope = curve.slope[curve.zeta == 0.0][0]
+    slope = curve.slope[curve.value == curve.estimate][0]
     if np.isfinite(slope) and slope > 0:
         ax.plot(curve.estimate + slope * zeta, zeta, color=LINE, lw=1, ls="--")
     ax.plot(value, zeta, color=MODEL, lw=1.6)
