@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-import jax
 import numpy as np
 
-from lmmjax.compiled import Kernel
 from lmmjax.errors import DataError, LmmError
-from lmmjax.fitting import on_device, prepare_design
-from lmmjax.likelihood.crossproducts import CrossProducts, Prepared, cross_products
-from lmmjax.many.engine import lanes_of_responses
+from lmmjax.fitting import prepare_design
+from lmmjax.likelihood.crossproducts import Prepared, cross_products
 from lmmjax.many.fits import ManyFits
-from lmmjax.many.runner import Source, fit_chunks
+from lmmjax.many.runner import fit_chunks
+from lmmjax.many.sources import response_source
 
 if TYPE_CHECKING:
     from lmmjax.design import Design
     from lmmjax.result import LinearMixedModelResult
-
-_lanes_of_responses = Kernel(lanes_of_responses)
 
 
 def fit_many(
@@ -125,22 +121,3 @@ def checked_responses(Y: Any, n: int) -> np.ndarray:
             f"{flat[0]}"
         )
     return Y
-
-
-def response_source(prepared: Prepared, Y: np.ndarray) -> Source:
-    """Lanes from rows of responses."""
-
-    def source(first: int, lanes: int) -> tuple[Any, ...]:
-        rows = Y[first : first + lanes]
-        if len(rows) < lanes:
-            rows = np.concatenate([rows, np.repeat(rows[:1], lanes - len(rows), axis=0)])
-        return _lanes_of_responses(on_device(prepared), rows)
-
-    return source
-
-
-def any_lane(prepared: Prepared) -> CrossProducts:
-    """Cross-products of some response: for what all lanes share."""
-    n = prepared.n_obs
-    noise = np.asarray(jax.random.normal(jax.random.key(0), (n,)), np.float64)
-    return cross_products(prepared, noise)

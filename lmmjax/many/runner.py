@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ from lmmjax.compiled import Kernel
 from lmmjax.estimate import Estimate
 from lmmjax.likelihood.crossproducts import CrossProducts
 from lmmjax.many.engine import LaneFits, Lanes, fit_lanes, is_elementwise
+from lmmjax.many.sources import Source
 
 #: Lanes of a chunk: on a processor what its caches hold, on an accelerator what fills it.
 CPU_LANES, ACCELERATOR_LANES = 512, 65_536
@@ -24,9 +25,6 @@ SERIAL_LANES = 16
 LEAVE, EVALUATIONS = 4, 100
 
 _fit_lanes = Kernel(fit_lanes)
-
-#: What makes the lanes' own parts of replicates ``first`` to ``first + lanes - 1``.
-Source = Callable[[int, int], tuple[Any, ...]]
 
 
 def chunk_lanes(data: CrossProducts, replicates: int) -> int:
@@ -75,7 +73,7 @@ def fit_chunks(
     shared : CrossProducts
         Of any replicate.
     source : callable
-        ``(first, lanes) -> own``; called from several threads.
+        ``(first, lanes) -> own``, from :mod:`lmmjax.many.sources`; called from several threads.
     replicates, first : int
         How many, and the number of the first.
     reml : bool
