@@ -1,8 +1,9 @@
 """How long a fit takes, beside the peers, in one run: ``python benchmarks/fit.py``.
 
-Every peer works in a process of its own and is asked for a few repeats in turn, round after round,
-so that a noisy minute of the machine falls on all of them alike. Given are the first call in the
-process (with its lazy imports and compilation), the median and the fastest of the later ones.
+Every peer works in a process of its own and is asked for a block of calls in a row, as in a user's
+loop, in turn with the others, round after round, so that a noisy minute of the machine falls on all
+of them alike. Given are the first call in the process (with its lazy imports and compilation), the
+median and the fastest of the later ones. New processes are timed in rounds too.
 Every peer's estimates are compared with the reference fits: a fast wrong fit shows. A peer that is
 not installed is named as absent; one that fails or runs out of time says so.
 """
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -108,10 +110,15 @@ class Row:
     estimates: dict[str, Any] | None = None
     failed: str = ""
 
+    def block(self, options: argparse.Namespace) -> int:
+        """Calls in a row for the next round: those of a slow peer are not many."""
+        expected = median(self.seconds) if self.seconds else self.first or options.block
+        return max(1, min(options.repeats, int(options.block / expected)))
+
 
 def measure(case: str, options: argparse.Namespace, env: dict[str, str]) -> tuple[list[Row], dict]:
     """All peers on one case; rows, and what became of each peer."""
-    repeats, rounds = (options.repeats, options.rounds) if case == "sleepstudy" else (1, 3)
+    rounds = options.rounds if case == "sleepstudy" else min(options.rounds, 3)
     chosen = [*R_PEERS, *(name for name, peer in PEERS.items() if case in peer[3])]
     chosen = [name for name in chosen if not options.peers or name in options.peers]
     rows: list[Row] = []
@@ -147,7 +154,8 @@ def measure(case: str, options: argparse.Namespace, env: dict[str, str]) -> tupl
                 if worker.process.poll() is not None:
                     row.failed = "not asked: its process had to be stopped before"
                     continue
-                reply = worker.ask(number, 1 if turn == 0 else repeats, options.limit)
+                count = 1 if turn == 0 else row.block(options)
+                reply = worker.ask(number, count, options.limit)
                 if "failed" in reply:
                     row.failed = reply["failed"]
                     continue
@@ -229,67 +237,101 @@ def report(case: str, rows: list[Row], states: dict[str, str]) -> list[str]:
     return lines
 
 
+@dataclass
+class Command:
+    """A command whose whole process is timed, once in each environment."""
+
+    label: str
+    command: list[str]
+    environments: list[dict[str, str]]
+    seconds: list[float] = field(default_factory=list)
+    failed: str = ""
+
+    def run(self, turn: int, limit: float) -> None:
+        if self.failed or turn >= len(self.environments):
+            return
+        note(f"{self.label}, {turn + 1} of {len(self.environments)}")
+        before = time.perf_counter()
+        try:
+            done = subprocess.run(
+                self.command,
+                env=self.environments[turn],
+                capture_output=True,
+                text=True,
+                timeout=limit,
+            )
+        except subprocess.TimeoutExpired:
+            self.failed = f"stopped after {limit:.0f} s"
+            return
+        self.seconds.append(time.perf_counter() - before)
+        if done.returncode:
+            said = (done.stderr.strip().splitlines() or ["no message"])[-1][:120]
+            self.failed = f"absent or failed: {said}"
+
+    def row(self) -> str:
+        if self.failed:
+            return f"| {self.label} | {self.failed} | | |"
+        times = f"{duration(median(self.seconds))} | {duration(min(self.seconds))}"
+        return f"| {self.label} | {times} | {len(self.seconds)} |"
+
+
 def processes(options: argparse.Namespace, env: dict[str, str]) -> list[str]:
     """New processes, by the wall clock: interpreter, imports, reading the data, first fit."""
-    lines = [
-        "## A new process: start, import, read the data, one fit of sleepstudy",
+    count = options.processes
+    wanted = [name for name in (*R_PEERS, *PEERS) if not options.peers or name in options.peers]
+    with tempfile.TemporaryDirectory() as folder:
+        commands = list(_commands(wanted, count, env, Path(folder)))
+        for turn in range(count):
+            for command in commands:
+                command.run(turn, options.limit)
+    for name in wanted:
+        if name in R_PEERS and not shutil.which("Rscript"):
+            commands.append(Command(name, [], [], failed="absent: no Rscript"))
+    return [
+        "## A new process: start, import, read the data, one fit",
         "",
         "| what | median | fastest | n |",
         "| --- | --- | --- | --- |",
+        *(command.row() for command in commands),
+        "",
     ]
 
-    def run(label: str, command: list[str], environments: list[dict[str, str]]) -> None:
-        note(label)
-        seconds = []
-        for environment in environments:
-            before = time.perf_counter()
-            try:
-                done = subprocess.run(
-                    command, env=environment, capture_output=True, text=True, timeout=options.limit
-                )
-            except subprocess.TimeoutExpired:
-                lines.append(f"| {label} | stopped after {options.limit:.0f} s | | |")
-                return
-            seconds.append(time.perf_counter() - before)
-            if done.returncode:
-                said = (done.stderr.strip().splitlines() or ["no message"])[-1][:120]
-                lines.append(f"| {label} | absent or failed: {said} | | |")
-                return
-        lines.append(
-            f"| {label} | {duration(median(seconds))} | {duration(min(seconds))} | {len(seconds)} |"
-        )
 
-    count = options.processes
-    python = [sys.executable]
-    peers = [sys.executable, str(HERE / "peers.py"), "--once"]
-    run("python alone (`pass`)", [*python, "-c", "pass"], [env] * count)
-    run("python with pandas (`import pandas`)", [*python, "-c", "import pandas"], [env] * count)
-    run("`import jax`", [*python, "-c", "import jax"], [env] * count)
-    run("`import lmmjax`", [*python, "-c", "import lmmjax"], [env] * count)
-    wanted = [name for name in (*R_PEERS, *PEERS) if not options.peers or name in options.peers]
+def _commands(
+    wanted: list[str], count: int, env: dict[str, str], folder: Path
+) -> Iterator[Command]:
+    python, peers = [sys.executable], [sys.executable, str(HERE / "peers.py"), "--once"]
+    yield Command("python alone (`pass`)", [*python, "-c", "pass"], [env] * count)
+    for module in ("pandas", "jax", "lmmjax"):
+        script = f"import {module}"
+        yield Command(f"`{script}`", [*python, "-c", script], [env] * count)
     if "lmmjax" in wanted:
-        command = [*peers, "lmmjax", "sleepstudy"]
-        with tempfile.TemporaryDirectory() as folder:
-            caches = [cached(env, Path(folder) / str(i)) for i in range(count)]
-            run("lmmjax, nothing cached", command, caches)
-            run("lmmjax, compiled before (on-disk cache)", command, [caches[0]] * count)
+        script = "from lmmjax import lmm"
+        yield Command(f"`{script}` (with JAX)", [*python, "-c", script], [env] * count)
+        script = "from lmmjax.cli import main; main(['--help'])"
+        yield Command("`lmmjax --help`", [*python, "-c", script], [env] * count)
+        for case, colds in (("sleepstudy", count), ("insteval", 1)):
+            command = [*peers, "lmmjax", case]
+            caches = [cached(env, folder / f"{case}{i}") for i in range(colds)]
+            yield Command(f"lmmjax, {case}, nothing cached", command, caches)
+            kept = "compiled before (on-disk cache)"
+            yield Command(f"lmmjax, {case}, {kept}", command, caches[:1] * count)
     for name in wanted:
-        if name in R_PEERS:
-            if shutil.which("Rscript"):
-                data = str(DATA / CASES["sleepstudy"]["file"])
-                script = ["Rscript", str(HERE / "fit_peers.R"), "--once"]
-                run(name, [*script, name, "sleepstudy", data], [env] * count)
-            else:
-                lines.append(f"| {name} | absent: no Rscript | | |")
-        elif name != "lmmjax" and "sleepstudy" in PEERS[name][3]:
-            run(name, [*peers, name, "sleepstudy"], [env] * count)
-    return [*lines, ""]
+        if name in R_PEERS and shutil.which("Rscript"):
+            data = str(DATA / CASES["sleepstudy"]["file"])
+            script = ["Rscript", str(HERE / "fit_peers.R"), "--once", name, "sleepstudy", data]
+            yield Command(f"{name}, sleepstudy", script, [env] * count)
+        elif name not in R_PEERS and name != "lmmjax" and "sleepstudy" in PEERS[name][3]:
+            yield Command(f"{name}, sleepstudy", [*peers, name, "sleepstudy"], [env] * count)
 
 
 def cached(env: dict[str, str], folder: Path) -> dict[str, str]:
-    """The environment with every place a compilation cache may be kept set to `folder`."""
-    folder.mkdir()
-    return env | {"JAX_COMPILATION_CACHE_DIR": str(folder / "jax"), "XDG_CACHE_HOME": str(folder)}
+    """The environment with compiled functions kept in `folder`, and in no other place.
+
+    JAX's own persistent cache is taken out: where it is on, lmmjax leaves executables to it.
+    """
+    kept = {name: value for name, value in env.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    return kept | {"LMMJAX_CACHE_DIR": str(folder)}
 
 
 def machine() -> str:
@@ -324,7 +366,8 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", choices=[*CASES, "processes"])
     parser.add_argument("--peers", nargs="+", choices=[*R_PEERS, *PEERS], help="only these")
     parser.add_argument("--rounds", type=int, default=7, help="rounds of sleepstudy")
-    parser.add_argument("--repeats", type=int, default=15, help="repeats in each round")
+    parser.add_argument("--repeats", type=int, default=20, help="calls in a row in each round")
+    parser.add_argument("--block", type=float, default=3, help="seconds such a row may take")
     parser.add_argument("--processes", type=int, default=5, help="new processes of each kind")
     parser.add_argument("--limit", type=float, default=120, help="seconds one answer may take")
     parser.add_argument("--budget", type=float, default=60, help="seconds after which no new round")

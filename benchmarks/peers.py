@@ -81,6 +81,7 @@ def lmmjax_jobs(case: dict[str, Any], responses: Sequence[Any]) -> list[Job]:
             "criterion": -2 * float(fit.llf),
             "fixef": [float(b) for b in fit.params],
             "se": [float(s) for s in fit.bse],
+            "df": [float(d) for d in fit.df],
         }
 
     jobs = [Job(FIT, "SE, df", fit, read)]
@@ -103,7 +104,7 @@ def _lmmjax_optimisation(fit: Any) -> Job:
         found = newton(lambda t: objective(t, data, True), start, noise=data.n_obs)
         return found.theta
 
-    kernel, data = Kernel(theta), fit.raw.data
+    kernel, data = Kernel(theta, is_small=lambda data: True), fit.raw.data
     return Job(OPTIMISE, "theta", lambda i: kernel(data))
 
 
