@@ -199,41 +199,35 @@ def crossed_template(
     level = np.concatenate(level_parts)
     column = np.concatenate(column_parts)
     value = np.concatenate(value_parts, axis=1)
-    order = np.lexsort((column, level))
-    level, column, value = (
-        level[order].astype(np.int32),
-        column[order].astype(np.int32),
-        value[:, order],
-    )
+    # Stable, so by runs: each term's part is sorted as it stands.
+    order = np.argsort(level * q + column, kind="stable")
+    level, column, value = level[order], column[order], value[:, order]
 
-    # All pairs (a, b <= a) of columns that touch the same level.
+    # All pairs (a, b <= a) of columns that touch the same level. What belongs to a is repeated, not
+    # looked up: this is most of the time that a design takes.
     per_level = np.bincount(level, minlength=levels)
     start_of = np.cumsum(per_level) - per_level
-    width = (np.arange(level.size) - start_of[level] + 1).astype(np.int32)
-    left = np.repeat(np.arange(level.size, dtype=np.int32), width)
-    offset = (np.cumsum(width, dtype=np.int64) - width - start_of[level]).astype(np.int32)
-    right = np.arange(left.size, dtype=np.int32) - np.repeat(offset, width)
-    target = (
-        column[left] * np.int32(q) + column[right]
-        if q * q < 2**31
-        else (column[left].astype(np.int64) * q + column[right])
-    )
+    width = np.arange(level.size) - start_of[level] + 1
+    ends = np.cumsum(width)
+    right = np.arange(ends[-1]) - np.repeat(ends - width - start_of[level], width)
+    small = np.int32 if q * q < 2**31 and k * k * levels < 2**31 else np.int64
+    target = np.repeat((column * q).astype(small), width) + column.astype(small)[right]
+    source = np.repeat(level.astype(small), width)
     products, sources = [], []
     for pair, (a, b) in enumerate(zip(*pair_indices(k), strict=True)):
-        product = value[a, left] * value[b, right]
+        product = np.repeat(value[a], width) * value[b][right]
         if a != b:
-            product = product + value[b, left] * value[a, right]
+            product += np.repeat(value[b], width) * value[a][right]
         products.append(product)
-        sources.append(level[left] + np.int32(pair * levels))
-    product = np.concatenate(products)
-    source = np.concatenate(sources)
-    target = np.tile(target, len(products)) if len(products) > 1 else target
+        sources.append(source + small(pair * levels) if pair else source)
+    product = np.concatenate(products) if k > 1 else products[0]
+    source = np.concatenate(sources) if k > 1 else source
 
     # W = Z'Z - sum c'c (the products at K = I)
     diagonal_pairs = [
         pair for pair, (a, b) in enumerate(zip(*pair_indices(k), strict=True)) if a == b
     ]
-    explained = sum(np.bincount(target[: left.size], products[i], q * q) for i in diagonal_pairs)
+    explained = sum(np.bincount(target, products[i], q * q) for i in diagonal_pairs)
     rest_within = _rest_gram(rows, starts, q) - np.reshape(explained, (q, q))
     cross = np.zeros((q, fixed.shape[1] + 1))
     residual = fixed.copy()
@@ -255,10 +249,12 @@ def crossed_template(
         columns=np.concatenate([c, np.zeros((k, 1, levels))], axis=1),
         product=product,
         product_source=source,
-        product_target=target,
+        product_target=np.tile(target, len(products)) if k > 1 else target,
         entry=value.reshape(-1)[by_column],
-        entry_source=np.concatenate([level + np.int32(a * levels) for a in range(k)])[by_column],
-        entry_target=np.tile(column, k)[by_column],
+        entry_source=np.concatenate([(level + a * levels).astype(small) for a in range(k)])[
+            by_column
+        ],
+        entry_target=np.tile(column.astype(small), k)[by_column],
         rest_within=np.tril(rest_within),
         cross_within=cross,
         within=within,
@@ -269,13 +265,22 @@ def crossed_template(
 
 def _rest_gram(rows: Rows, starts: np.ndarray, q: int) -> np.ndarray:
     """Lower triangle of ``Z'Z`` of the remaining terms."""
-    gram = np.zeros(q * q)
+    gram = np.zeros((q, q))
     for s, (z_s, i_s) in enumerate(zip(rows.sparse, rows.sparse_index, strict=True)):
-        for t in range(s + 1):
+        k_s, own = z_s.shape[1], slice(starts[s], starts[s + 1])
+        n_s = (starts[s + 1] - starts[s]) // k_s
+        for a in range(k_s):
+            for b in range(a + 1):  # a level meets itself alone
+                at = starts[s] + np.arange(n_s) * k_s
+                gram[at + a, at + b] = segment_sum(z_s[:, a] * z_s[:, b], i_s, n_s)
+        for t in range(s):
             z_t, i_t = rows.sparse[t], rows.sparse_index[t]
-            for a in range(z_s.shape[1]):
+            n_t = (starts[t + 1] - starts[t]) // z_t.shape[1]
+            cell = i_s.astype(np.int64) * n_t + i_t
+            block = np.empty((n_s, k_s, n_t, z_t.shape[1]))
+            for a in range(k_s):
                 for b in range(z_t.shape[1]):
-                    at = (starts[s] + i_s.astype(np.int64) * z_s.shape[1] + a) * q
-                    at = at + starts[t] + i_t * z_t.shape[1] + b
-                    gram += np.bincount(at, z_s[:, a] * z_t[:, b], q * q)
-    return np.tril(gram.reshape(q, q))
+                    sums = segment_sum(z_s[:, a] * z_t[:, b], cell, n_s * n_t)
+                    block[:, a, :, b] = sums.reshape(n_s, n_t)
+            gram[own, starts[t] : starts[t + 1]] = block.reshape(n_s * k_s, -1)
+    return gram
