@@ -191,7 +191,7 @@ def _one_kernel(data: CrossProducts | Prepared, *_: Any) -> bool:
     )
 
 
-_estimate = Kernel(estimate, _one_kernel)
+fit_data = Kernel(estimate, _one_kernel)
 _estimate_response = Kernel(estimate_response, _one_kernel)
 _estimate_at = Kernel(estimate_at)
 _estimate_large = Kernel(estimate_large)
@@ -261,7 +261,7 @@ def fit_response(
     y = np.asarray(y, np.float64)
     data = cross_products(prepared, y)
     if optimizer == "newton":
-        fit = _estimate_large if _is_large(data) else _estimate
+        fit = _estimate_large if _is_large(data) else fit_data
         result = fit(data, reml=reml)
         name = "newton"
     else:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from lmmjax.fitting import _estimate
+from lmmjax.fitting import fit_data
 from lmmjax.likelihood.crossed import Crossed
 from lmmjax.likelihood.crossproducts import CrossProducts, cross_products, group_response, prepare
 from lmmjax.likelihood.moments import MomentBlocks, pair_indices
@@ -80,7 +80,7 @@ def delete_units(fitted: Fitted, design: Design, unit: np.ndarray, count: int) -
     )
     for at in np.flatnonzero(possible).tolist():
         data = without(at)
-        found = _estimate(data, reml=fitted.reml)
+        found = fit_data(data, reml=fitted.reml)
         out.beta[at] = found.fixed.beta
         out.vcov[at] = found.fixed.vcov
         out.sigma[at] = found.fixed.sigma

@@ -23,8 +23,8 @@ from lmmjax.likelihood.moments import MomentBlocks, pair_indices
 from lmmjax.likelihood.nested import Nested
 from lmmjax.likelihood.products import matmul
 from lmmjax.likelihood.pytree import register, static
-from lmmjax.likelihood.rowgroups import RowGroups, row_groups
-from lmmjax.likelihood.segments import group_gram, namespace, orthonormal_rows, segment_sum
+from lmmjax.likelihood.rowgroups import RowGroups, orthonormal_rows, row_groups
+from lmmjax.likelihood.segments import group_gram, namespace, segment_sum
 from lmmjax.likelihood.standardize import (
     FixedBasis,
     ResponseScale,
@@ -226,7 +226,7 @@ def prepare(
     structures : sequence of tuple of Covariance, optional
         Per term, its bars' structures (default: unstructured).
     weights, offset : ndarray, shape (n,), optional
-        Ones and zeros by default.
+        Ones and zeros by default; rows of weight zero are left out.
 
     Returns
     -------
@@ -252,11 +252,12 @@ def prepare(
     >>> type(prepared.template).__name__, prepared.n_theta
     ('MomentBlocks', 1)
     """
-    n = X.shape[0]
-    root_weights = np.ones(n) if weights is None else np.sqrt(np.asarray(weights, np.float64))
-    offset = np.zeros(n) if offset is None else np.asarray(offset, np.float64)
+    root_weights = np.ones(len(X)) if weights is None else np.sqrt(np.asarray(weights, np.float64))
+    offset = np.zeros(len(X)) if offset is None else np.asarray(offset, np.float64)
     if structures is None:
         structures = [(Unstructured(z.shape[1]),) for z, _, _ in terms]
+    # A row without weight is not there.
+    n = int(np.count_nonzero(root_weights))
     basis = fixed_basis(root_weights[:, None] * X)
     weighted = [root_weights[:, None] * z for z, _, _ in terms]
     transforms = tuple(
@@ -267,7 +268,8 @@ def prepare(
     levels = [int(count) for _, _, count in terms]
     plan = planning.choose(indices, levels, [z.shape[1] for z in columns])
     rows = planning.gather(plan, columns, indices, levels)
-    own_rows, root = orthonormal_rows(rows.own, rows.own_index, rows.own_levels)
+    own_groups = row_groups(rows.own_index, rows.own_levels)
+    own_rows, root = orthonormal_rows(rows.own, own_groups)
     others = np.concatenate([rows.dense, basis.q], axis=1)
     c = group_gram(own_rows, others, rows.own_index, rows.own_levels)
     residual = others.copy()
@@ -290,7 +292,7 @@ def prepare(
             size = 1 << (chosen.size - 1).bit_length()
             patterns = row_groups(pattern, size)
             moments = np.zeros((k * (k + 1) // 2 * size, w, w))
-            moments[:, :-1, :-1] = _moments(c, c, patterns)
+            moments[:, :-1, :-1] = pattern_moments(c, c, patterns)
             template = MomentBlocks(
                 root=_pad(root[..., chosen], size),
                 count=_pad(count.astype(np.float64), size),
@@ -315,7 +317,7 @@ def prepare(
         root_weights=root_weights,
         offset=offset,
         own_rows=own_rows,
-        own_groups=row_groups(rows.own_index, rows.own_levels),
+        own_groups=own_groups,
         dense_rows=rows.dense,
         parent_index=rows.parent_index,
         term_rows=tuple(columns),
@@ -326,20 +328,20 @@ def prepare(
         patterns=patterns,
         level_root=root if len(levels) == 1 and plan.kind != "crossed" else None,
         transforms=transforms,
-        sum_log_weights=2.0 * np.sum(np.log(root_weights)),
-        within_df=_within_df(root, residual[:, rows.dense.shape[1] :]),
+        sum_log_weights=2.0 * np.sum(np.log(root_weights[root_weights > 0])),
+        within_df=_within_df(n, root, residual[:, rows.dense.shape[1] :]),
         levels=tuple(levels),
         structures=tuple(tuple(bars) for bars in structures),
         n_obs=n,
     )
 
 
-def _within_df(root: np.ndarray, fixed: np.ndarray) -> float:
-    """Rows less the rank of the groups' columns and of the fixed effects within groups, (n, p)."""
+def _within_df(n: int, root: np.ndarray, fixed: np.ndarray) -> float:
+    """Rows less the rank of the groups' columns and of the fixed effects within groups."""
     rank = np.count_nonzero(np.diagonal(root))
     if fixed.shape[1]:
         rank += np.count_nonzero(np.linalg.eigvalsh(fixed.T @ fixed) > 1e-12)
-    return float(max(fixed.shape[0] - rank, 1))
+    return float(max(n - rank, 1))
 
 
 def _pad(array: np.ndarray, size: int) -> np.ndarray:
@@ -348,7 +350,7 @@ def _pad(array: np.ndarray, size: int) -> np.ndarray:
     return np.pad(array, width)
 
 
-def _moments(left: Any, right: Any, patterns: RowGroups) -> Any:
+def pattern_moments(left: Any, right: Any, patterns: RowGroups) -> Any:
     """Sums of ``c_ja c_jb`` over the groups of each pattern, packed for :class:`MomentBlocks`.
 
     ``left`` has shape (k, w, L) and ``right`` (k, v, L); result shape (pairs * D, w, v).
@@ -422,7 +424,7 @@ def cross_products(prepared: Prepared, y: Any) -> CrossProducts:
         if isinstance(template, MomentBlocks):
             assert prepared.patterns is not None
             c = xp.concatenate([xp.asarray(prepared.columns), c_y[:, None]], axis=1)
-            moments = _moments(c, c_y[:, None], prepared.patterns)[..., 0]
+            moments = pattern_moments(c, c_y[:, None], prepared.patterns)[..., 0]
             known = template.moments.reshape(*moments.shape, -1)
             elimination = replace(
                 template,

@@ -84,3 +84,47 @@ def row_groups(index: np.ndarray, count: int) -> RowGroups:
     place = np.arange(n) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     table[index[order], place] = order
     return RowGroups(index, table, count, False)
+
+
+def orthonormal_rows(columns: Any, groups: RowGroups, tol: float = 1e-11) -> tuple[Any, Any]:
+    """QR of every group's rows at once, by Gram-Schmidt with reorthogonalisation.
+
+    Parameters
+    ----------
+    columns : ndarray or Array, shape (n, k)
+    groups : RowGroups
+    tol : float
+        A column whose remainder is below ``tol`` times its norm in the group counts as dependent
+        there: its row of ``R`` and its column of ``Q`` are zero.
+
+    Returns
+    -------
+    q : shape (n, k)
+        Orthonormal (or zero) columns within each group.
+    root : shape (k, k, count)
+        Upper-triangular ``R`` with ``Z_j = Q_j R_j``.
+
+    Notes
+    -----
+    Works on rows, not on the Gram matrix, so the condition number is not squared
+    (Golub & Van Loan 2013, section 5.2.9).
+    """
+    xp = namespace(columns)
+    k = columns.shape[1]
+    zero = xp.zeros(groups.count, columns.dtype)
+    q: list[Any] = []
+    root = [[zero] * k for _ in range(k)]
+    for a in range(k):
+        v = columns[:, a]
+        norm = xp.sqrt(groups.sum(v * v))
+        for _ in range(2 if a else 0):
+            for b in range(a):
+                r = groups.sum(q[b] * v)
+                v = v - groups.spread(r) * q[b]
+                root[b][a] = root[b][a] + r
+        length = xp.sqrt(groups.sum(v * v))
+        kept = length > tol * norm
+        root[a][a] = xp.where(kept, length, 0.0)
+        inverse = xp.where(kept, 1.0 / xp.where(kept, length, 1.0), 0.0)
+        q.append(v * groups.spread(inverse))
+    return xp.stack(q, axis=1), xp.stack([xp.stack(row) for row in root])

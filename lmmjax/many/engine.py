@@ -8,6 +8,8 @@ are singular, and take twice as many steps).
 
 from __future__ import annotations
 
+from dataclasses import replace
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import jax
@@ -16,60 +18,72 @@ from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
 from lmmjax.estimate import Estimate, estimate, infer, objective
+from lmmjax.likelihood.crossed import Crossed
 from lmmjax.likelihood.crossproducts import CrossProducts, Prepared, cross_products
+from lmmjax.likelihood.masked import masked_cross_products
 from lmmjax.likelihood.moments import MomentBlocks
+from lmmjax.likelihood.nested import Nested
 from lmmjax.optimize.newton import RUNNING, initial_state, newton_update, solution_of
 from lmmjax.optimize.solution import GRADIENT_TOL
 
-#: Fields of an elimination that a response changes.
-RESPONSE_FIELDS = {
-    "MomentBlocks": ("moments", "within"),
-    "Nested": ("columns", "within"),
-    "Crossed": ("columns", "cross_within", "within"),
+#: What of the cross-products a response changes, by elimination; and what rows left out change too.
+RESPONSE_LEAVES = {
+    MomentBlocks: ("elimination.moments", "elimination.within"),
+    Nested: ("elimination.columns", "elimination.within"),
+    Crossed: ("elimination.columns", "elimination.cross_within", "elimination.within"),
 }
+SCALE_LEAVES = ("beta_ols", "scale", "start")
+DESIGN_LEAVES = ("elimination.root", "elimination.count", "sum_log_weights", "n_obs")
+
+#: The leaves that belong to a lane, by name.
+Own = dict[str, Any]
 
 
 class Lanes(NamedTuple):
-    """A batch of data sets that share a design: what they share, and what each has of its own.
+    """A batch of data sets: what they share, and what each has of its own.
 
     Attributes
     ----------
     shared : CrossProducts
         Of any one of them.
-    own : tuple of Array
-        What the response changes, with the lanes' axis first.
+    own : dict of Array
+        Leaves that differ, by name, with the lanes' axis first.
     """
 
     shared: CrossProducts
-    own: tuple[Any, ...]
+    own: Own
 
 
-def split_lane(data: CrossProducts) -> tuple[Any, ...]:
-    """What of a data set's cross-products belongs to its response."""
-    engine = data.elimination
-    fields = RESPONSE_FIELDS[type(engine).__name__]
-    return (*(getattr(engine, f) for f in fields), data.beta_ols, data.scale, data.start)
+def split_lane(data: CrossProducts, *, design: bool = False) -> Own:
+    """What of a data set's cross-products is its own: of its response, or of its design too."""
+    names = RESPONSE_LEAVES[type(data.elimination)] + SCALE_LEAVES
+    if design:
+        names += DESIGN_LEAVES
+    return {name: attrgetter(name)(data) for name in names}
 
 
-def join_lane(shared: CrossProducts, own: tuple[Any, ...]) -> CrossProducts:
+def join_lane(shared: CrossProducts, own: Own) -> CrossProducts:
     """The cross-products again."""
-    from dataclasses import replace
-
-    engine = shared.elimination
-    fields = RESPONSE_FIELDS[type(engine).__name__]
-    *parts, beta_ols, scale, start = own
-    return replace(
-        shared,
-        elimination=replace(engine, **dict(zip(fields, parts, strict=True))),
-        beta_ols=beta_ols,
-        scale=scale,
-        start=start,
-    )
+    head = "elimination."
+    inner = {name.removeprefix(head): x for name, x in own.items() if name.startswith(head)}
+    outer = {name: x for name, x in own.items() if not name.startswith(head)}
+    return replace(shared, elimination=replace(shared.elimination, **inner), **outer)
 
 
-def lanes_of_responses(prepared: Prepared, Y: Array) -> tuple[Any, ...]:
+def lanes_of_responses(prepared: Prepared, Y: Array) -> Own:
     """The lanes' own parts from their responses, shape (lanes, n)."""
     return jax.vmap(lambda y: split_lane(cross_products(prepared, y)))(Y)
+
+
+def lanes_of_masked_responses(prepared: Prepared, Y: Array) -> Own:
+    """The same where a response that is not there is NaN, and its row with it."""
+
+    def lane(y: Array) -> Own:
+        present = ~jnp.isnan(y)
+        data = masked_cross_products(prepared, jnp.where(present, y, 0.0), present)
+        return split_lane(data, design=True)
+
+    return jax.vmap(lane)(Y)
 
 
 def is_elementwise(data: CrossProducts) -> bool:
@@ -115,7 +129,7 @@ def fit_lanes(
     if not is_elementwise(lanes.shared):
         return _fit_one_by_one(lanes, start, reml)
 
-    def evaluate(theta: Array, own: tuple[Any, ...]) -> Any:
+    def evaluate(theta: Array, own: Own) -> Any:
         return objective(theta, join_lane(lanes.shared, own), reml)
 
     one = (start[0], jax.tree.map(lambda x: x[0], lanes.own))
@@ -123,10 +137,10 @@ def fit_lanes(
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape)
     _, unpack = ravel_pytree(zeros)
     nothing, _ = ravel_pytree(zeros._replace(value=jnp.full((), jnp.inf, start.dtype)))
-    noise = jnp.asarray(lanes.shared.n_obs)
 
-    def step(state: Any, own: tuple[Any, ...]) -> Any:
+    def step(state: Any, own: Own) -> Any:
         trial = evaluate(state.trial, own)
+        noise = jnp.asarray(own.get("n_obs", lanes.shared.n_obs))
         new = newton_update(state, trial, unpack, noise=noise, tol=GRADIENT_TOL)
         running = state.status == RUNNING
         return jax.tree.map(lambda a, b: jnp.where(running, a, b), new, state)
@@ -142,7 +156,7 @@ def fit_lanes(
         (state, jnp.zeros((), jnp.int32)),
     )
 
-    def finish(s: Any, own: tuple[Any, ...]) -> Estimate:
+    def finish(s: Any, own: Own) -> Estimate:
         return infer(solution_of(s, unpack), join_lane(lanes.shared, own), reml)
 
     return LaneFits(jax.vmap(finish)(state, lanes.own), state.radius, state.status == RUNNING)

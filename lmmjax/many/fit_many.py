@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+import jax
 import numpy as np
 
 from lmmjax.errors import DataError, LmmError
-from lmmjax.fitting import prepare_design
-from lmmjax.likelihood.crossproducts import Prepared, cross_products
+from lmmjax.estimate import Estimate
+from lmmjax.fitting import fit_data, prepare_design
+from lmmjax.likelihood.crossproducts import Prepared, cross_products, prepare
+from lmmjax.many.engine import is_elementwise
 from lmmjax.many.fits import ManyFits
 from lmmjax.many.runner import fit_chunks
 from lmmjax.many.sources import response_source
@@ -34,7 +37,8 @@ def fit_many(
         The design that the responses share: from :func:`lmmjax.build_design`,
         ``lj.Design.from_formula``, or of a fit (with its covariance structures and method).
     Y : array, shape (replicates, n)
-        A response in each row.
+        A response in each row. NaN stands for one that is missing: that replicate is fitted without
+        the row, so dropout may differ between replicates.
     method : {"REML", "ML"}, optional
         By default that of the fit, or REML.
     lanes : int, optional
@@ -50,7 +54,7 @@ def fit_many(
     Raises
     ------
     DataError
-        `Y` does not have the design's rows, or holds values that are not finite.
+        `Y` does not have the design's rows, or holds infinite values, or one without variance.
     LmmError
         The method is neither "REML" nor "ML".
 
@@ -69,7 +73,11 @@ def fit_many(
     """
     design, prepared, reml = resolve(model, method)
     Y = checked_responses(Y, design.X.shape[0])
-    shared = cross_products(prepared, Y[0])
+    shared = cross_products(prepared, np.where(np.isnan(Y[0]), 0.0, Y[0]))
+    if np.isnan(Y).any() and not is_elementwise(shared):
+        parts = [fit_present(prepared, y, reml) for y in Y]
+        whole = jax.tree.map(lambda *xs: np.stack(xs), *parts)
+        return ManyFits(design, prepared, reml, whole)
     chunks = fit_chunks(
         shared,
         response_source(prepared, Y),
@@ -79,6 +87,42 @@ def fit_many(
         workers=workers,
     )
     return ManyFits.collect(design, prepared, reml, [chunk.estimate for chunk in chunks])
+
+
+def fit_present(prepared: Prepared, y: np.ndarray, reml: bool) -> Estimate:
+    """Fit the rows whose response is not NaN, the design prepared anew for them.
+
+    For designs whose elimination does not run in batches. All arrays keep their shapes, absent rows
+    weigh nothing, and what was compiled serves all replicates.
+    """
+    present = ~np.isnan(y)
+    root = np.asarray(prepared.root_weights)
+    factor, basis = np.asarray(prepared.basis.factor), np.asarray(prepared.basis.q)
+    rows = [
+        (np.asarray(z) @ t / root[:, None], np.asarray(index), count)
+        for z, t, index, count in zip(
+            prepared.term_rows,
+            prepared.transforms,
+            prepared.term_index,
+            prepared.levels,
+            strict=True,
+        )
+    ]
+    smaller = prepare(
+        basis @ factor / root[:, None],
+        rows,
+        prepared.structures,
+        weights=np.where(present, root**2, 0.0),
+        offset=prepared.offset,
+    )
+    data = cross_products(smaller, np.where(present, y, 0.0))
+    found = fit_data(data, reml=reml)
+    # In the standardised columns of the whole design, as all others.
+    factors = tuple(
+        t @ np.linalg.solve(own, f)
+        for t, own, f in zip(prepared.transforms, smaller.transforms, found.factors, strict=True)
+    )
+    return found._replace(factors=factors)
 
 
 def resolve(
@@ -99,7 +143,7 @@ def resolve(
 
 
 def checked_responses(Y: Any, n: int) -> np.ndarray:
-    """Responses as an array of shape (replicates, n), finite."""
+    """Responses as an array of shape (replicates, n), finite or NaN."""
     Y = np.asarray(Y)
     if Y.dtype.kind not in "iuf":
         raise DataError(f"the responses must be numeric, not {Y.dtype}")
@@ -108,16 +152,19 @@ def checked_responses(Y: Any, n: int) -> np.ndarray:
             f"the responses have shape {Y.shape}; give one response a row, (replicates, {n})"
         )
     Y = np.asarray(Y, np.float64)
-    finite = np.isfinite(Y).all(axis=1)
-    if not finite.all():
+    infinite = np.isinf(Y).any(axis=1)
+    if infinite.any():
         raise DataError(
-            f"{np.count_nonzero(~finite)} of {len(Y)} responses hold values that are not finite, "
-            f"the first of them in row {int(np.argmin(finite))}"
+            f"{np.count_nonzero(infinite)} of {len(Y)} responses hold infinite values, the first "
+            f"of them in row {int(np.argmax(infinite))}"
         )
-    flat = np.flatnonzero(Y.min(axis=1) == Y.max(axis=1))
+    missing = np.isnan(Y)
+    low = np.min(Y, axis=1, initial=np.inf, where=~missing)
+    high = np.max(Y, axis=1, initial=-np.inf, where=~missing)
+    flat = np.flatnonzero(~(low < high))
     if flat.size:
         raise DataError(
-            f"{flat.size} of {len(Y)} responses have no variance, the first of them in row "
-            f"{flat[0]}"
+            f"{flat.size} of {len(Y)} responses have no variance or no values, the first of them "
+            f"in row {flat[0]}"
         )
     return Y

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
@@ -14,7 +13,7 @@ import numpy as np
 from lmmjax.compiled import Kernel
 from lmmjax.estimate import Estimate
 from lmmjax.likelihood.crossproducts import CrossProducts
-from lmmjax.many.engine import LaneFits, Lanes, fit_lanes, is_elementwise
+from lmmjax.many.engine import LaneFits, Lanes, Own, fit_lanes, is_elementwise
 from lmmjax.many.sources import Source
 
 #: Lanes of a chunk: on a processor what its caches hold, on an accelerator what fills it.
@@ -92,7 +91,7 @@ def fit_chunks(
         workers = (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
     starts = range(first, first + replicates, lanes)
 
-    def work(at: int) -> tuple[tuple[Any, ...], LaneFits]:
+    def work(at: int) -> tuple[Own, LaneFits]:
         own = source(at, lanes)
         return own, _first_round(shared, own, lanes, reml)
 
@@ -116,13 +115,15 @@ def fit_chunks(
                 yield Chunk(start, jax.tree.map(lambda x, a=low, b=high: x[a:b], fits.estimate))
 
 
-def _first_round(shared: CrossProducts, own: Any, lanes: int, reml: bool) -> LaneFits:
+def _first_round(shared: CrossProducts, own: Own, lanes: int, reml: bool) -> LaneFits:
     leave = np.int32(lanes // LEAVE)
     radius = np.ones(lanes)
-    return _fit_lanes(Lanes(shared, own), own[-1], radius, leave, np.int32(EVALUATIONS), reml=reml)
+    return _fit_lanes(
+        Lanes(shared, own), own["start"], radius, leave, np.int32(EVALUATIONS), reml=reml
+    )
 
 
-def _finish(shared: CrossProducts, own: Any, fits: LaneFits, lanes: int, reml: bool) -> None:
+def _finish(shared: CrossProducts, own: Own, fits: LaneFits, lanes: int, reml: bool) -> None:
     """Gather what is still running, and run it again until nothing is; ``fits`` is changed."""
     iterations = fits.estimate.solution.iterations
     while True:

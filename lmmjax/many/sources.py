@@ -16,7 +16,12 @@ from lmmjax.compiled import Kernel
 from lmmjax.errors import LmmError
 from lmmjax.fitting import on_device
 from lmmjax.likelihood.crossproducts import CrossProducts, Prepared, cross_products
-from lmmjax.many.engine import lanes_of_responses, split_lane
+from lmmjax.many.engine import (
+    Own,
+    lanes_of_masked_responses,
+    lanes_of_responses,
+    split_lane,
+)
 from lmmjax.precision import double_precision
 from lmmjax.simulation.normals import as_key
 from lmmjax.simulation.rows import RowDesign, simulate_response
@@ -31,7 +36,7 @@ if TYPE_CHECKING:
     from lmmjax.simulation.parameters import TrueParameters
 
 #: ``(first, lanes) -> own``: the lanes' own parts of replicates ``first`` to ``first + lanes - 1``.
-Source = Callable[[int, int], tuple[Any, ...]]
+Source = Callable[[int, int], Own]
 
 
 def lanes_of_simulated_rows(
@@ -40,11 +45,11 @@ def lanes_of_simulated_rows(
     prepared: Prepared,
     rows: RowDesign,
     parameters: TrueParameters,
-) -> tuple[Any, ...]:
+) -> Own:
     """Lanes of replicates ``numbers``, shape (lanes,), simulated row by row."""
     key = jax.random.wrap_key_data(key_data)
 
-    def lane(r: Array) -> tuple[Any, ...]:
+    def lane(r: Array) -> Own:
         y = simulate_response(jax.random.fold_in(key, r), rows, parameters)
         return split_lane(cross_products(prepared, y))
 
@@ -53,30 +58,32 @@ def lanes_of_simulated_rows(
 
 def lanes_of_simulated_statistics(
     key_data: Array, numbers: Array, sampler: StatisticsSampler, parameters: TrueParameters
-) -> tuple[Any, ...]:
+) -> Own:
     """Lanes of replicates ``numbers``, shape (lanes,), simulated as sufficient statistics."""
     key = jax.random.wrap_key_data(key_data)
 
-    def lane(r: Array) -> tuple[Any, ...]:
+    def lane(r: Array) -> Own:
         return split_lane(simulate_cross_products(jax.random.fold_in(key, r), sampler, parameters))
 
     return jax.vmap(lane)(numbers)
 
 
 _lanes_of_responses = Kernel(lanes_of_responses)
+_lanes_of_masked_responses = Kernel(lanes_of_masked_responses)
 _lanes_of_simulated_rows = Kernel(lanes_of_simulated_rows)
 _lanes_of_simulated_statistics = Kernel(lanes_of_simulated_statistics)
 
 
 def response_source(prepared: Prepared, Y: np.ndarray) -> Source:
-    """Lanes from given responses, shape (replicates, n)."""
+    """Lanes from given responses, shape (replicates, n); NaN stands for a row that is not there."""
     sent = on_device(prepared)
+    kernel = _lanes_of_masked_responses if np.isnan(Y).any() else _lanes_of_responses
 
-    def source(first: int, lanes: int) -> tuple[Any, ...]:
+    def source(first: int, lanes: int) -> Own:
         rows = Y[first : first + lanes]
         if len(rows) < lanes:
             rows = np.concatenate([rows, np.repeat(rows[:1], lanes - len(rows), axis=0)])
-        return _lanes_of_responses(sent, rows)
+        return kernel(sent, rows)
 
     return source
 
@@ -124,7 +131,7 @@ def simulated_source(
             )
         kernel = _lanes_of_simulated_rows
 
-    def source(first: int, lanes: int) -> tuple[Any, ...]:
+    def source(first: int, lanes: int) -> Own:
         numbers = np.arange(first, first + lanes, dtype=np.uint32)
         return kernel(key_data, numbers, *arrays)
 

@@ -28,7 +28,6 @@ from lmmjax.likelihood import plan as planning
 from lmmjax.likelihood.crossproducts import CrossProducts, Prepared, cross_products
 from lmmjax.likelihood.moments import MomentBlocks, pair_indices
 from lmmjax.likelihood.pytree import register
-from lmmjax.likelihood.segments import orthonormal_rows
 from lmmjax.likelihood.start import MomentEquations, _term_start
 from lmmjax.simulation.normals import chi_squared, standard_normals
 
@@ -157,7 +156,7 @@ def statistics_sampler(prepared: Prepared) -> StatisticsSampler:
         )
     rows, index, levels = prepared.term_rows[0], prepared.term_index[0], prepared.levels[0]
     plan = planning.choose([index], [levels], [rows.shape[1]])
-    pattern, chosen, count = planning.patterns(plan, orthonormal_rows(rows, index, levels)[1])
+    pattern, chosen, count = planning.patterns(plan, prepared.level_root)
     k, _, D = template.root.shape
     c = np.asarray(prepared.columns)
     p = c.shape[1]

@@ -120,11 +120,13 @@ def test_bad_responses_are_refused_before_any_computing(stored):
     with pytest.raises(DataError, match=r"shape \(200, 99\)"):
         lj.fit_many(design, Y[:, 1:])
     bad = Y[:3].copy()
-    bad[1, 4] = np.nan
-    with pytest.raises(DataError, match="1 of 3 responses"):
+    bad[1, 4] = np.inf
+    with pytest.raises(DataError, match="1 of 3 responses hold infinite"):
         lj.fit_many(design, bad)
     with pytest.raises(DataError, match="no variance"):
         lj.fit_many(design, np.ones((2, 100)))
+    with pytest.raises(DataError, match="no values"):
+        lj.fit_many(design, np.full((2, 100), np.nan))
     with pytest.raises(DataError, match="numeric"):
         lj.fit_many(design, Y.astype(str))
     with pytest.raises(LmmError, match="method"):
@@ -133,3 +135,24 @@ def test_bad_responses_are_refused_before_any_computing(stored):
         lj.fit_many(frame, Y)  # type: ignore[arg-type]
     with pytest.raises(LmmError, match="level"):
         stored[0].conf_int(95)
+
+
+@pytest.mark.filterwarnings("ignore::lmmjax.errors.SingularFitWarning")
+@pytest.mark.parametrize("name", ["slope", "crossed"])
+def test_missing_responses_leave_their_rows_out_of_that_fit(name):
+    frame = cases()["crossed"][1]
+    formula = {"slope": "y ~ x + (x || id)", "crossed": cases()["crossed"][0]}[name]
+    rng = np.random.default_rng(8)
+    Y = rng.normal(size=(5, 72)) + 1.5 * rng.normal(size=(5, 12))[:, frame.id]
+    Y[rng.random(Y.shape) < 0.2] = np.nan
+    Y[1, :6] = np.nan  # a group that is gone
+    many = lj.fit_many(lj.build_design(formula, frame), Y)
+    assert many.converged.all()
+    for r, y in enumerate(Y):
+        single = lj.lmm(formula, frame.assign(y=y))
+        assert single.nobs == np.count_nonzero(~np.isnan(y))
+        assert abs(single.criterion - many.criterion[r]) < 1e-8
+        np.testing.assert_allclose(many.theta[r], single.theta, atol=1e-6)
+        np.testing.assert_allclose(many.beta[r], single.beta, atol=1e-8)
+        np.testing.assert_allclose(many.se[r], single.bse, rtol=1e-7)
+        np.testing.assert_allclose(many.df[r], single.df, rtol=1e-5)
