@@ -239,9 +239,8 @@ def main() -> None:
         if study.name.startswith("crossed"):
             cross, cross_rate = study, found[0]
 
-    print(
-        "\n| peers, one fit after the other | milliseconds a fit | lmmjax end to end is |\n|---|---|---|"
-    )
+    print("\n| peers, one fit after the other | milliseconds a fit | lmmjax end to end is |")
+    print("|---|---|---|")
     import lmmjax as lj
 
     frame = lj.simulate_design({"id": 50}, within={"time": range(5)})

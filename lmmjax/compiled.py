@@ -36,7 +36,16 @@ WRITTEN_OUT = 100_000
 #: is not given it.
 KNOWN_VERSION = jaxlib.version.__version__.startswith("0.10.")
 #: The code that kernels are traced from.
-CODE = ("covariance.py", "estimate.py", "likelihood", "optimize", "inference", "many", "simulation")
+CODE = (
+    "compiled.py",
+    "covariance.py",
+    "estimate.py",
+    "likelihood",
+    "optimize",
+    "inference",
+    "many",
+    "simulation",
+)
 #: Executables kept on disk; the ones longest unused go first.
 MAX_FILES = 300
 
@@ -122,17 +131,25 @@ class _Layout:
 
     def __init__(self, tree: Any) -> None:
         leaves, self.treedef = jax.tree.flatten(tree)
-        self.shapes = [leaf.shape for leaf in leaves]
-        self.dtypes = [np.dtype(leaf.dtype) for leaf in leaves]
-        self.ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes]).tolist()
+        ends = np.cumsum([leaf.size for leaf in leaves]).tolist()
+        # Where each leaf lies, its shape, and its type unless it is packed as it is.
+        self.places = [
+            (
+                slice(end - leaf.size, end) if leaf.ndim else end - 1,
+                leaf.shape,
+                None if leaf.dtype == np.float64 else np.dtype(leaf.dtype).type,
+            )
+            for leaf, end in zip(leaves, ends, strict=True)
+        ]
 
     def unpack(self, packed: np.ndarray) -> Any:
-        leaves, at = [], 0
-        for shape, dtype, end in zip(self.shapes, self.dtypes, self.ends, strict=True):
-            leaf = packed[at:end].reshape(shape)
-            leaves.append(leaf if dtype == np.float64 else leaf.astype(dtype))
-            at = end
-        return jax.tree.unflatten(self.treedef, leaves)
+        leaves = []
+        for place, shape, dtype in self.places:
+            leaf = packed[place]
+            if len(shape) > 1:
+                leaf = leaf.reshape(shape)
+            leaves.append(leaf if dtype is None else leaf.astype(dtype))
+        return self.treedef.unflatten(leaves)
 
 
 def _jax_keeps_executables() -> bool:
@@ -167,14 +184,23 @@ class Kernel:
 
     def __call__(self, *args: Any, **static: Any) -> Any:
         """Result as NumPy arrays."""
+        return self.bind(*args, **static)(*args)
+
+    def bind(self, *args: Any, **static: Any) -> Callable[..., Any]:
+        """The compiled function for arguments of these shapes, without looking at shapes again."""
         key = self._key(args, static)
         with double_precision():
             found = self._loaded.get(key)
             if found is None:
                 found = self._loaded[key] = self._obtain(args, static, str(key))
-            executable, layout = found
-            packed = np.asarray(executable(*args))
-        return layout.unpack(packed)
+        executable, layout = found
+
+        def call(*args: Any) -> Any:
+            with double_precision():
+                packed = np.asarray(executable(*args))
+            return layout.unpack(packed)
+
+        return call
 
     def prefetch(self, *args: Any, **static: Any) -> threading.Thread:
         """Compile in the background for arguments of these shapes.

@@ -7,7 +7,7 @@ arrays in the units of the data.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -280,13 +280,19 @@ def refit_response(fitted: Fitted, y: np.ndarray) -> Fitted:
     y = np.asarray(y, np.float64)
     if isinstance(fitted.prepared.template, Crossed):
         return fit_response(fitted.prepared, y, reml=fitted.reml)
-    result = _estimate_response(on_device(fitted.prepared), y, reml=fitted.reml)
+    prepared = on_device(fitted.prepared)
+    calls = _refits[id(fitted.prepared)]
+    if fitted.reml not in calls:
+        calls[fitted.reml] = _estimate_response.bind(prepared, y, reml=fitted.reml)
+    result = calls[fitted.reml](prepared, y)
     return Fitted(fitted.prepared, y, fitted.reml, "newton", result)
 
 
 #: Arrays of prepared designs on the device, by the design's identity, for as long as it lives. Not
 #: stored with it: copied or unpickled outside the 64-bit scope, JAX would cut them to 32 bits.
 _sent: dict[int, Prepared] = {}
+#: What fits their responses, by REML or not.
+_refits: dict[int, dict[bool, Callable[..., Estimate]]] = {}
 
 
 def on_device(prepared: Prepared) -> Prepared:
@@ -295,7 +301,9 @@ def on_device(prepared: Prepared) -> Prepared:
     if key not in _sent:
         with double_precision():
             _sent[key] = jax.device_put(prepared)
+        _refits[key] = {}
         weakref.finalize(prepared, _sent.pop, key, None)
+        weakref.finalize(prepared, _refits.pop, key, None)
     return _sent[key]
 
 
