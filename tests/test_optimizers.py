@@ -11,14 +11,19 @@ from lmmjax.optimize.external import check_optimizer
 FORMULA = "Reaction ~ Days + (1 + Days | Subject)"
 
 
+def unbalanced():
+    """Without some rows: on a balanced design the moment start is the optimum already."""
+    return lj.datasets.load("sleepstudy").drop(index=[3, 14, 15, 16, 70, 71, 100])
+
+
 @pytest.fixture(scope="module")
 def exact() -> lj.LinearMixedModelResult:
-    return lj.lmm(FORMULA, lj.datasets.load("sleepstudy"))
+    return lj.lmm(FORMULA, unbalanced())
 
 
 @pytest.mark.parametrize("name", ["lbfgs", "scipy:BFGS", "scipy:L-BFGS-B", "scipy:CG"])
 def test_named_minimisers_agree_with_newton(name: str, exact: lj.LinearMixedModelResult) -> None:
-    fit = lj.lmm(FORMULA, lj.datasets.load("sleepstudy"), optimizer=name)
+    fit = lj.lmm(FORMULA, unbalanced(), optimizer=name)
     assert fit.converged
     assert fit.optimizer_summary.optimizer == name
     assert fit.criterion == pytest.approx(exact.criterion, abs=1e-9)
@@ -29,7 +34,7 @@ def test_named_minimisers_agree_with_newton(name: str, exact: lj.LinearMixedMode
 def test_any_optax_transformation(exact: lj.LinearMixedModelResult) -> None:
     import optax
 
-    fit = lj.lmm(FORMULA, lj.datasets.load("sleepstudy"), optimizer=optax.adam(0.02))
+    fit = lj.lmm(FORMULA, unbalanced(), optimizer=optax.adam(0.02))
     assert fit.converged
     np.testing.assert_allclose(fit.theta, exact.theta, rtol=1e-6)
 
@@ -38,7 +43,7 @@ def test_a_minimiser_that_stops_early_is_reported() -> None:
     import optax
 
     with pytest.warns(lj.LmmWarning, match="did not converge"):
-        fit = lj.lmm(FORMULA, lj.datasets.load("sleepstudy"), optimizer=optax.sgd(1e-9))
+        fit = lj.lmm(FORMULA, unbalanced(), optimizer=optax.sgd(1e-9))
     assert not fit.converged
 
 
