@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from lmmjax.simulation.design import simulate_design as simulate_design
     from lmmjax.simulation.parameters import TrueParameters as TrueParameters
     from lmmjax.simulation.rows import RowDesign as RowDesign
+    from lmmjax.simulation.rows import simulate as simulate
     from lmmjax.simulation.rows import simulate_responses as simulate_responses
     from lmmjax.simulation.statistics import simulate_cross_products as simulate_cross_products
     from lmmjax.simulation.statistics import statistics_sampler as statistics_sampler
@@ -70,7 +71,7 @@ else:
         "result": ("LinearMixedModelResult",),
         "simulation.design": ("simulate_design",),
         "simulation.parameters": ("TrueParameters",),
-        "simulation.rows": ("RowDesign", "simulate_responses"),
+        "simulation.rows": ("RowDesign", "simulate", "simulate_responses"),
         "simulation.statistics": ("simulate_cross_products", "statistics_sampler"),
     }
     _HOME = {name: module for module, names in _PUBLIC.items() for name in names}

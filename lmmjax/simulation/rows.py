@@ -168,6 +168,41 @@ def simulate_rows(
     return out
 
 
+def simulate(design: Design, parameters: TrueParameters, n: int = 1, *, key: Any = 0) -> np.ndarray:
+    """Simulate responses of a design.
+
+    Parameters
+    ----------
+    design : Design
+        Its own response, if it has one, does not matter.
+    parameters : TrueParameters
+    n : int, default 1
+        Number of data sets.
+    key : int or Array, default 0
+        A seed, or a JAX random key. Data set r depends on the key and on r alone.
+
+    Returns
+    -------
+    ndarray, shape (n, number of rows)
+        A data set in each row, for :func:`lmmjax.fit_many`.
+
+    Raises
+    ------
+    LmmError
+        `n` is not a number of data sets.
+
+    Examples
+    --------
+    >>> import lmmjax as lj
+    >>> frame = lj.simulate_design({"id": 50}, within={"time": range(5)})
+    >>> design = lj.Design.from_formula("~ time + (1 | id)", frame)
+    >>> truth = lj.TrueParameters.for_design(design, {"time": 3}, sd=10, sigma=5)
+    >>> lj.simulate(design, truth, 3, key=1).shape
+    (3, 250)
+    """
+    return simulate_rows(RowDesign.of(design), parameters, n, key)
+
+
 def simulate_from_fit(
     fit: LinearMixedModelResult, n: int, key: Any, re: Literal["new", "fitted"]
 ) -> np.ndarray:

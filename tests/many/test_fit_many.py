@@ -41,6 +41,11 @@ def test_two_hundred_fits_agree_with_lme4(stored):
     off = np.max(np.abs(many.pvalues - lme4[["p0", "p1"]].to_numpy()), axis=1)
     assert np.mean(off < 1e-4) > 0.97
     assert off.max() < 1e-3
+    # The power that a loop over lmerTest would have found.
+    np.testing.assert_array_equal(
+        np.count_nonzero(many.pvalues < 0.05, axis=0),
+        np.count_nonzero(lme4[["p0", "p1"]].to_numpy() < 0.05, axis=0),
+    )
     # A third of such data sets and more are singular: the boundary is the common case.
     assert np.mean(many.singular == (lme4.singular == 1)) > 0.95
     assert 0.3 < np.mean(many.singular) < 0.6
