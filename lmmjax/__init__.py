@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from lmmjax.likelihood.modes import conditional_modes as conditional_modes
     from lmmjax.many.fit_many import fit_many as fit_many
     from lmmjax.many.fits import ManyFits as ManyFits
+    from lmmjax.many.processes import concatenate as concatenate
+    from lmmjax.many.processes import gather as gather
+    from lmmjax.many.processes import replicate_share as replicate_share
+    from lmmjax.many.simulated import fit_simulated as fit_simulated
     from lmmjax.model import lmm as lmm
     from lmmjax.precision import double_precision as double_precision
     from lmmjax.result import LinearMixedModelResult as LinearMixedModelResult
@@ -66,6 +70,8 @@ else:
         "likelihood.modes": ("conditional_modes",),
         "many.fit_many": ("fit_many",),
         "many.fits": ("ManyFits",),
+        "many.processes": ("concatenate", "gather", "replicate_share"),
+        "many.simulated": ("fit_simulated",),
         "model": ("lmm",),
         "precision": ("double_precision",),
         "result": ("LinearMixedModelResult",),

@@ -17,6 +17,8 @@ from lmmjax.many.runner import fit_chunks
 from lmmjax.many.sources import response_source
 
 if TYPE_CHECKING:
+    from jax.sharding import Mesh
+
     from lmmjax.design import Design
     from lmmjax.result import LinearMixedModelResult
 
@@ -28,6 +30,7 @@ def fit_many(
     method: Literal["REML", "ML"] | None = None,
     lanes: int | None = None,
     workers: int | None = None,
+    mesh: Mesh | None = None,
 ) -> ManyFits:
     """Fit one model to many responses.
 
@@ -45,6 +48,8 @@ def fit_many(
         Fits in a batch. The results do not depend on it; memory does.
     workers : int, optional
         Batches at a time; by default one for each processor.
+    mesh : jax.sharding.Mesh, optional
+        Devices of this process to split every batch over.
 
     Returns
     -------
@@ -85,6 +90,7 @@ def fit_many(
         reml=reml,
         lanes=lanes,
         workers=workers,
+        mesh=mesh,
     )
     return ManyFits.collect(design, prepared, reml, [chunk.estimate for chunk in chunks])
 

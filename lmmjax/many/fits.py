@@ -43,7 +43,7 @@ class ManyFits:
     >>> fit = lj.lmm("Reaction ~ Days + (Days | Subject)", lj.datasets.load("sleepstudy"))
     >>> many = lj.fit_many(fit, fit.simulate(100, key=1))
     >>> many
-    <ManyFits: 100 fits, REML, 100 converged, 28 singular>
+    <ManyFits: 100 fits, REML, 100 converged, 0 singular>
     >>> many.se.shape, many.pvalues.shape, many.theta.shape
     ((100, 2), (100, 2), (100, 3))
     """

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from lmmjax.compiled import Kernel
 from lmmjax.estimate import Estimate
 from lmmjax.likelihood.crossproducts import CrossProducts
+from lmmjax.many.devices import check_mesh, fit_lanes_on
 from lmmjax.many.engine import LaneFits, Lanes, Own, fit_lanes, is_elementwise
 from lmmjax.many.sources import Source
 
@@ -24,6 +27,9 @@ SERIAL_LANES = 16
 LEAVE, EVALUATIONS = 4, 100
 
 _fit_lanes = Kernel(fit_lanes)
+
+#: ``(lanes, start, radius, leave, limit, reml=) -> fits``, in NumPy arrays.
+Fitter = Callable[..., LaneFits]
 
 
 def chunk_lanes(data: CrossProducts, replicates: int) -> int:
@@ -64,6 +70,7 @@ def fit_chunks(
     reml: bool = True,
     lanes: int | None = None,
     workers: int | None = None,
+    mesh: Mesh | None = None,
 ) -> Iterator[Chunk]:
     """Fit replicates chunk by chunk, in order.
 
@@ -80,20 +87,29 @@ def fit_chunks(
         Lanes of a chunk; chosen by the design and the machine if not given.
     workers : int, optional
         Threads; by default one for each processor, or one for an accelerator.
+    mesh : Mesh, optional
+        Devices to split every chunk over, each taking as many lanes as one alone would.
 
     Yields
     ------
     Chunk
         Whose stragglers have been finished.
     """
-    lanes = chunk_lanes(shared, replicates) if lanes is None else lanes
+    fit: Fitter = _fit_lanes
+    devices = 1
+    if mesh is not None:
+        check_mesh(mesh)
+        fit, devices, workers = partial(fit_lanes_on, mesh), mesh.size, 1
+    if lanes is None:
+        lanes = devices * chunk_lanes(shared, -(-replicates // devices))
+    lanes = -(-lanes // devices) * devices
     if workers is None:
         workers = (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
     starts = range(first, first + replicates, lanes)
 
     def work(at: int) -> tuple[Own, LaneFits]:
         own = source(at, lanes)
-        return own, _first_round(shared, own, lanes, reml)
+        return own, _first_round(fit, shared, own, lanes, reml)
 
     # Rounds of as many chunks as keep the pool of stragglers worth a batch of its own.
     window = max(1, LEAVE * workers)
@@ -108,22 +124,22 @@ def fit_chunks(
                 jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
                 for parts in zip(*done, strict=True)
             )
-            _finish(shared, own, fits, lanes, reml)
+            _finish(fit, shared, own, fits, lanes, reml)
             for place, start in enumerate(batch):
                 low = place * lanes
                 high = low + min(lanes, first + replicates - start)
                 yield Chunk(start, jax.tree.map(lambda x, a=low, b=high: x[a:b], fits.estimate))
 
 
-def _first_round(shared: CrossProducts, own: Own, lanes: int, reml: bool) -> LaneFits:
+def _first_round(fit: Fitter, shared: CrossProducts, own: Own, lanes: int, reml: bool) -> LaneFits:
     leave = np.int32(lanes // LEAVE)
     radius = np.ones(lanes)
-    return _fit_lanes(
-        Lanes(shared, own), own["start"], radius, leave, np.int32(EVALUATIONS), reml=reml
-    )
+    return fit(Lanes(shared, own), own["start"], radius, leave, np.int32(EVALUATIONS), reml=reml)
 
 
-def _finish(shared: CrossProducts, own: Own, fits: LaneFits, lanes: int, reml: bool) -> None:
+def _finish(
+    fit: Fitter, shared: CrossProducts, own: Own, fits: LaneFits, lanes: int, reml: bool
+) -> None:
     """Gather what is still running, and run it again until nothing is; ``fits`` is changed."""
     iterations = fits.estimate.solution.iterations
     while True:
@@ -132,7 +148,7 @@ def _finish(shared: CrossProducts, own: Own, fits: LaneFits, lanes: int, reml: b
             some = left[at : at + lanes]
             padded = np.concatenate([some, np.repeat(some[:1], lanes - some.size)])
             spent = iterations[some]
-            again = _fit_lanes(
+            again = fit(
                 Lanes(shared, jax.tree.map(lambda x, i=padded: x[i], own)),
                 fits.estimate.solution.theta[padded],
                 fits.radius[padded],

@@ -21,7 +21,7 @@ def many(request):
     frame = lj.simulate_design({"id": 50}, within={"time": range(5)})
     design = lj.Design.from_formula("y ~ time + (1 + time | id)", frame)
     truth = lj.TrueParameters.for_design(
-        design, BETA, covariance={"id": COVARIANCE}, sigma=np.sqrt(VARIANCE)
+        design, BETA.tolist(), covariance={"id": COVARIANCE}, sigma=np.sqrt(VARIANCE)
     )
     prepared = lj.prepare_design(design)
     source = simulated_source(design, prepared, truth, 2026, request.param)
