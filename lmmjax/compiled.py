@@ -46,6 +46,9 @@ CODE = (
     "many",
     "simulation",
 )
+#: Executables that a function keeps in memory: each takes some of the memory maps that a process
+#: may have, and XLA aborts where there are none left.
+MAX_LOADED = 128
 #: Executables kept on disk; the ones longest unused go first.
 MAX_FILES = 300
 
@@ -192,6 +195,8 @@ class Kernel:
         with double_precision():
             found = self._loaded.get(key)
             if found is None:
+                while len(self._loaded) >= MAX_LOADED:
+                    self._loaded.pop(next(iter(self._loaded)))
                 found = self._loaded[key] = self._obtain(args, static, str(key))
         executable, layout = found
 

@@ -1,5 +1,6 @@
 """Fits that many tests read, made once a session; and a guard over JAX's global settings."""
 
+import gc
 import warnings
 
 import jax
@@ -28,6 +29,14 @@ class Fits:
                 warnings.simplefilter("ignore", lj.LmmWarning)
                 self._fits[key] = lj.lmm(formula, self.data(name), method=method, **kwargs)
         return self._fits[key]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_programs_are_dropped():
+    """Every compiled program takes memory maps, of which a process may have 65,530."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
