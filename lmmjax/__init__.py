@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from lmmjax import datasets as datasets
     from lmmjax import errors as errors
     from lmmjax import plot as plot
+    from lmmjax.bootstrap.pb_test import pb_test as pb_test
+    from lmmjax.bootstrap.result import Bootstrap as Bootstrap
     from lmmjax.compiled import clear_cache as clear_cache
     from lmmjax.design import Design as Design
     from lmmjax.design import build_design as build_design
@@ -53,6 +55,8 @@ else:
     # themselves. No name may be that of a module beside this one: importing that would replace it.
     _PUBLIC = {
         "": ("covariance", "datasets", "errors", "plot"),
+        "bootstrap.pb_test": ("pb_test",),
+        "bootstrap.result": ("Bootstrap",),
         "compiled": ("clear_cache",),
         "design": ("Design", "build_design"),
         "errors": ("DataError", "FormulaError", "LmmError", "LmmWarning"),

@@ -9,6 +9,7 @@ Units, where they are to stand on the axes: ``units={"Reaction": "ms", "Days": "
 for all pictures in the data frame, ``df.attrs["units"] = {...}``, before the fit.
 """
 
+from lmmjax.plot.bootstrap import bootstrap as bootstrap
 from lmmjax.plot.gallery import diagnostics as diagnostics
 from lmmjax.plot.gallery import save_pictures as save_pictures
 from lmmjax.plot.influence import influence as influence

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 #: Where a slope is further than this from the secant, a curve is read the other way round.
 STEEP = 3.0
 
+#: Replicates behind intervals by the bootstrap, where no more is said.
+BOOTSTRAP_REPLICATES = 1000
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Profile(Mapping[str, Curve]):
@@ -268,12 +271,16 @@ def intervals(
     from lmmjax.reading.coefficients import wald_interval
 
     level = check_level(level)
-    if method not in ("wald", "wald-z", "profile"):
-        raise LmmError(f"method must be 'wald', 'wald-z' or 'profile', not {method!r}")
+    if method not in ("wald", "wald-z", "profile", "bootstrap"):
+        raise LmmError(f"method must be 'wald', 'wald-z', 'profile' or 'bootstrap', not {method!r}")
     if which not in (None, "fixed", "random", "all"):
         raise LmmError(f"which must be 'fixed', 'random' or 'all', not {which!r}")
     if which is None:
-        which = "all" if method == "profile" else "fixed"
+        which = "all" if method in ("profile", "bootstrap") else "fixed"
+    if method == "bootstrap":
+        frame = fit._fit.bootstrap(BOOTSTRAP_REPLICATES).conf_int(level)
+        p = len(fit.beta)
+        return {"all": frame, "fixed": frame.iloc[-p:], "random": frame.iloc[:-p]}[which]
     if method == "profile":
         chosen = None
         if which != "all":

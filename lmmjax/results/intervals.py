@@ -19,7 +19,7 @@ class Intervals(Estimates):
     def conf_int(
         self,
         level: float = 0.95,
-        method: Literal["wald", "wald-z", "profile"] = "wald",
+        method: Literal["wald", "wald-z", "profile", "bootstrap"] = "wald",
         which: Literal["fixed", "random", "all"] | None = None,
     ) -> pd.DataFrame:
         """Confidence intervals of the parameters.
@@ -27,16 +27,18 @@ class Intervals(Estimates):
         Parameters
         ----------
         level : float, default 0.95
-        method : {"wald", "wald-z", "profile"}, default "wald"
+        method : {"wald", "wald-z", "profile", "bootstrap"}, default "wald"
             ``"wald"``: estimate ± quantile x standard error, with the quantile of Student's t with
             Satterthwaite's degrees of freedom, which agrees with the p values. ``"wald-z"``: with
             that of the normal distribution, as ``confint(method = "Wald")`` in lme4. Both take
             standard deviations on a log scale and correlations on Fisher's. ``"profile"``: by the
             profile likelihood (see :meth:`profile`), the best of them for variance components.
+            ``"bootstrap"``: percentiles of 1,000 parametric replicates; :meth:`bootstrap` has other
+            kinds, numbers and intervals.
         which : {"fixed", "random", "all"}, optional
             Fixed effects; standard deviations and correlations, sigma among them; or both, the
             latter first, as lme4 orders them. By default fixed effects for Wald intervals, all
-            parameters for profiles.
+            parameters for the others.
 
         Returns
         -------
