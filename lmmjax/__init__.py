@@ -50,6 +50,12 @@ if TYPE_CHECKING:
     from lmmjax.simulation.rows import simulate_responses as simulate_responses
     from lmmjax.simulation.statistics import simulate_cross_products as simulate_cross_products
     from lmmjax.simulation.statistics import statistics_sampler as statistics_sampler
+    from lmmjax.studies.curve import PowerCurve as PowerCurve
+    from lmmjax.studies.curve import power_curve as power_curve
+    from lmmjax.studies.extend import extend as extend
+    from lmmjax.studies.study import LikelihoodRatio as LikelihoodRatio
+    from lmmjax.studies.study import PowerResult as PowerResult
+    from lmmjax.studies.study import power as power
 else:
     # The public names, by the module that each comes from; "" for the modules that are public
     # themselves. No name may be that of a module beside this one: importing that would replace it.
@@ -77,6 +83,9 @@ else:
         "many.processes": ("concatenate", "gather", "replicate_share"),
         "many.simulated": ("fit_simulated",),
         "model": ("lmm",),
+        "studies.curve": ("PowerCurve", "power_curve"),
+        "studies.extend": ("extend",),
+        "studies.study": ("LikelihoodRatio", "PowerResult", "power"),
         "precision": ("double_precision",),
         "result": ("LinearMixedModelResult",),
         "simulation.design": ("simulate_design",),

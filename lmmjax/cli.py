@@ -108,6 +108,19 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--seed", metavar="N", type=_seed, help="another simulated study")
     demo.set_defaults(run=_demo)
 
+    power = commands.add_parser(
+        "power",
+        help="how often a design would find an effect, by simulation",
+        description="Power study from a TOML or JSON file.",
+        epilog="example: lmmjax power study.toml --plot power.png",
+    )
+    power.add_argument("spec", metavar="SPEC", help="the study: a .toml or .json file")
+    power.add_argument("--json", metavar="FILE", help="write the table for other programs")
+    power.add_argument("--plot", metavar="FILE", help="save the curve as a picture")
+    power.add_argument("--checkpoint", metavar="FILE", help="go on from there, and keep it there")
+    power.add_argument("--quiet", action="store_true", help="do not show how far it is")
+    power.set_defaults(run=_power)
+
     sets = commands.add_parser(
         "datasets",
         help="list the data sets, describe one, or save it as a file",
@@ -177,6 +190,33 @@ def _demo(options: argparse.Namespace) -> None:
     from lmmjax import demo
 
     print(demo.run(options.plots, demo.SEED if options.seed is None else options.seed))
+
+
+def _power(options: argparse.Namespace) -> None:
+    from lmmjax.studies.curve import PowerCurve
+    from lmmjax.studies.spec import read_spec, run_spec
+
+    spec = read_spec(options.spec)
+    if options.plot and "along" not in spec:
+        raise CommandError("--plot draws a curve: the file needs a table [along]")
+    progress = not options.quiet and sys.stderr.isatty()
+    found = run_spec(spec, progress=progress, checkpoint=options.checkpoint)
+    print(found)
+    if options.json:
+        rows = found.frame.to_dict(orient="records")
+        _write_json(
+            {"power": [{k: _plain(v) for k, v in row.items()} for row in rows]}, options.json
+        )
+    if options.plot and isinstance(found, PowerCurve):
+        from lmmjax.plot.canvas import DETACHED, panels
+
+        figure, grid = panels(DETACHED, 1, 1, (6.4, 4.2))
+        found.plot(ax=grid[0, 0])
+        figure.savefig(options.plot, dpi=150)
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str | int) else _number(value)
 
 
 def _datasets(options: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,7 @@ def test_python_blocks(tmp_path, monkeypatch):
 
 def test_command_lines(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    shutil.copytree(README.parent / "examples", tmp_path / "examples")
     commands = [
         shlex.split(line)[1:]
         for language, text, _ in blocks()
@@ -52,11 +54,12 @@ def test_command_lines(tmp_path, monkeypatch, capsys):
         for line in text.splitlines()
         if line.startswith("lmmjax ")
     ]
-    assert [command[0] for command in commands] == ["datasets", "fit", "demo"]
+    assert [command[0] for command in commands] == ["datasets", "fit", "demo", "power"]
     for command in commands:
         assert main(command) == 0
         assert capsys.readouterr().err == ""
     assert (tmp_path / "fit.json").stat().st_size > 0
+    assert (tmp_path / "power.png").stat().st_size > 1000
     assert len(list((tmp_path / "pictures").glob("*.png"))) >= 4
 
 

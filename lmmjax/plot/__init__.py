@@ -16,6 +16,7 @@ from lmmjax.plot.influence import influence as influence
 from lmmjax.plot.lines import group_panels as group_panels
 from lmmjax.plot.lines import trajectories as trajectories
 from lmmjax.plot.means import means as means
+from lmmjax.plot.power import power as power
 from lmmjax.plot.profile import profile as profile
 from lmmjax.plot.quantiles import qq as qq
 from lmmjax.plot.quantiles import qq_random as qq_random

@@ -20,6 +20,9 @@ MODEL = "#0072B2"  # what was fitted: blue
 LINE = "#D55E00"  # the population line, trends: vermillion
 BAND = "#9fb8c9"
 FAINT = "#c9ced3"
+# Several lines or series in one picture.
+COLOURS = (MODEL, LINE, DATA, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "osD^vP*X"
 
 Units = Mapping[str, str] | None
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from lmmjax.errors import LmmError
-from lmmjax.plot.canvas import DATA, FAINT, LINE, MODEL, axes
+from lmmjax.plot.canvas import COLOURS, DATA, FAINT, MARKERS, axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from lmmjax.inference.influence import Influence
     from lmmjax.result import LinearMixedModelResult
 
-#: One for each coefficient, so that colour is not needed to tell them apart.
-MARKERS = "osD^vP*X"
-COLOURS = (MODEL, LINE, DATA, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 #: A rule of thumb.
 RULE: dict[str, Any] = {"color": "black", "lw": 1, "ls": (0, (4, 3)), "zorder": 1}
 #: Up to so many units have their labels on the axis.

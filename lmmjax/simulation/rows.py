@@ -149,7 +149,7 @@ def _simulate(
 
 
 def simulate_rows(
-    design: RowDesign, parameters: TrueParameters, replicates: int, key: Any = 0
+    design: RowDesign, parameters: TrueParameters, replicates: int, key: Any = 0, *, first: int = 0
 ) -> np.ndarray:
     """Responses as a NumPy array, shape (replicates, n), in 64 bits and in chunks."""
     if not isinstance(replicates, (int, np.integer)) or replicates < 1:
@@ -163,7 +163,7 @@ def simulate_rows(
     with double_precision():
         design, parameters = jax.device_put((design, parameters))
         for start in range(0, replicates, chunk):
-            made = _simulate(key, design, parameters, chunk, start)
+            made = _simulate(key, design, parameters, chunk, first + start)
             out[start : start + chunk] = np.asarray(made)[: replicates - start]
     return out
 

@@ -1,0 +1,1 @@
+"""Power studies: how often a design would find an effect."""

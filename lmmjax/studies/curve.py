@@ -1,0 +1,151 @@
+"""`power_curve()`: power along sample sizes and effects."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lmmjax.design import Design
+from lmmjax.errors import LmmError
+from lmmjax.simulation.parameters import TrueParameters
+from lmmjax.studies.checkpoint import Checkpoint
+from lmmjax.studies.extend import extend
+from lmmjax.studies.study import PowerResult, power
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lmmjax.result import LinearMixedModelResult
+
+AXES = ("groups", "per_group", "effect")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PowerCurve:
+    """Power in every cell of a grid; prints, and has a row a cell as ``frame``.
+
+    Attributes
+    ----------
+    cells : tuple of (mapping, PowerResult)
+        What was varied, and what was found.
+    """
+
+    cells: tuple[tuple[Mapping[str, Any], PowerResult], ...]
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """What was varied, then the columns of :class:`PowerResult`'s frame."""
+        import pandas as pd
+
+        rows = [{**at, **found.frame.iloc[0].to_dict()} for at, found in self.cells]
+        return pd.DataFrame(rows)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Power along the first axis with its 95 % band; see :func:`lmmjax.plot.power`."""
+        from lmmjax.plot import power as draw
+
+        return draw(self, ax=ax)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {len(self.cells)} cells>"
+
+    def __str__(self) -> str:
+        frame = self.frame
+        varied = list(self.cells[0][0])
+        shown = frame[[*varied, "power", "lower", "upper", "nsim", "singular"]]
+        head = f"Power of {frame.test[0]} at alpha = {self.cells[0][1].alpha:g}"
+        return f"{head}\n{shown.round(3).to_string(index=False)}"
+
+
+def power_curve(
+    model: Design | LinearMixedModelResult | Callable[..., Design],
+    parameters: TrueParameters | Callable[[Design], TrueParameters],
+    test: Any = None,
+    *,
+    along: Mapping[str, Sequence[Any]],
+    group: str | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> PowerCurve:
+    """Power in every cell of a grid of sample sizes and effects.
+
+    Parameters
+    ----------
+    model : Design, LinearMixedModelResult, or callable
+        A pilot, which :func:`lmmjax.extend` makes larger or smaller; or a function of the sizes in
+        `along`, by name, that gives a design.
+    parameters : TrueParameters, or callable
+        What is true; where it depends on the design, a function of it.
+    test : optional
+        As in :func:`lmmjax.power`: by default the last coefficient.
+    along : mapping
+        Values by axis: ``"groups"`` (levels of `group`), ``"per_group"`` (rows in each),
+        ``"effect"`` (of the tested coefficient); for a function, any names that it takes.
+    group : str, optional
+        Grouping factor that grows; by default the one with the fewest levels.
+    checkpoint : path, optional
+        A file to go on from.
+    **options
+        For :func:`lmmjax.power`.
+
+    Returns
+    -------
+    PowerCurve
+
+    Raises
+    ------
+    LmmError
+        An axis is unknown or empty, or an argument is not possible.
+
+    Examples
+    --------
+    >>> import lmmjax as lj
+    >>> def design(groups):
+    ...     frame = lj.simulate_design({"id": groups}, within={"time": range(5)})
+    ...     return lj.Design.from_formula("y ~ time + (1 | id)", frame)
+    >>> truth = lj.TrueParameters.for_design(design(10), {"time": 0.5}, sd=2, sigma=3)
+    >>> curve = lj.power_curve(design, truth, "time", along={"groups": [10, 40]}, nsim=500, key=1)
+    >>> small, large = curve.frame.power
+    >>> small < large
+    True
+    """
+    if not along or any(len(values) == 0 for values in along.values()):
+        raise LmmError("along must name at least one axis, each with at least one value")
+    made_by_function = callable(model)
+    unknown = [name for name in along if name not in AXES]
+    if unknown and not made_by_function:
+        raise LmmError(f"along knows {', '.join(AXES)}, not {', '.join(map(repr, unknown))}")
+    if "effect" in along and not (test is None or isinstance(test, str)):
+        raise LmmError("an effect can be varied where the test is one coefficient by its name")
+    kept = None if checkpoint is None else Checkpoint(checkpoint)
+    cells = []
+    for values in itertools.product(*along.values()):
+        at = dict(zip(along, values, strict=True))
+        sizes = {name: value for name, value in at.items() if name != "effect"}
+        if made_by_function:
+            design = model(**sizes)  # type: ignore[operator]
+        else:
+            design = _sized(model, sizes, group)  # type: ignore[arg-type]
+        truth = parameters(design) if callable(parameters) else parameters
+        if "effect" in at:
+            name = test if isinstance(test, str) else design.x_names[-1]
+            truth = truth.with_fixed({name: at["effect"]})
+        label = ", ".join(f"{name} = {value}" for name, value in at.items())
+        found = power(design, truth, test, checkpoint=kept, cell=label, **options)
+        cells.append((at, found))
+    return PowerCurve(tuple(cells))
+
+
+def _sized(
+    model: Design | LinearMixedModelResult, sizes: Mapping[str, int], group: str | None
+) -> Design:
+    design: Design = model.design if hasattr(model, "raw") else model  # type: ignore
+    name = group or min(design.terms, key=lambda term: len(term.levels)).group
+    if "per_group" in sizes:
+        design = extend(design, within=name, n=sizes["per_group"])
+    if "groups" in sizes:
+        design = extend(design, along=name, n=sizes["groups"])
+    return design

@@ -1,0 +1,125 @@
+"""`extend()`: a larger design from a pilot's, by more groups or more rows in each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lmmjax.design import Design
+from lmmjax.errors import LmmError
+
+if TYPE_CHECKING:
+    from lmmjax.result import LinearMixedModelResult
+
+
+def extend(
+    model: Design | LinearMixedModelResult,
+    along: str | None = None,
+    *,
+    within: str | None = None,
+    n: int,
+) -> Design:
+    """A design with more groups, or with more rows in each group.
+
+    Parameters
+    ----------
+    model : Design or LinearMixedModelResult
+        The pilot.
+    along : str, optional
+        Grouping factor that is to have `n` levels. The pilot's groups are recycled in their order,
+        whole: a new group has the rows, and the predictors, of an old one.
+    within : str, optional
+        Grouping factor each level of which is to have `n` rows, its own recycled in their order.
+    n : int
+        How many groups, or rows a group. Fewer than the pilot has are fine.
+
+    Returns
+    -------
+    Design
+        Without a response, for :func:`lmmjax.power` with the pilot's
+        ``lj.TrueParameters.from_fit(fit)``.
+
+    Raises
+    ------
+    LmmError
+        Not exactly one of `along` and `within` is given, the factor is unknown, or a factor beside
+        it is neither crossed with it nor nested in it.
+
+    Notes
+    -----
+    simr's ``extend`` (Green & MacLeod 2016, Methods Ecol. Evol. 7, 493-498).
+
+    Examples
+    --------
+    >>> import lmmjax as lj
+    >>> fit = lj.lmm("Reaction ~ Days + (Days | Subject)", lj.datasets.load("sleepstudy"))
+    >>> larger = lj.extend(fit, along="Subject", n=40)
+    >>> larger.X.shape, len(larger.terms[0].levels)
+    ((400, 2), 40)
+    >>> lj.extend(fit, within="Subject", n=20).X.shape
+    (360, 2)
+    """
+    design: Design = model.design if hasattr(model, "raw") else model  # type: ignore
+    if (along is None) == (within is None):
+        raise LmmError("give either along= (more groups) or within= (more rows in each group)")
+    name = along if along is not None else within
+    groups = {term.group: term for term in design.terms}
+    if name not in groups:
+        raise LmmError(f"{name!r} is no grouping factor of the design: {', '.join(groups)}")
+    if not isinstance(n, int | np.integer) or n < 2:
+        raise LmmError(f"n must be an int of at least 2, not {n!r}")
+    term = groups[name]
+    count = len(term.levels)
+    order = np.argsort(term.index, kind="stable")
+    members = np.split(order, np.searchsorted(term.index[order], np.arange(1, count)))
+    if within is not None:
+        rows = np.concatenate([np.resize(m, n) for m in members])
+        return _take(design, rows, None, "")
+    chosen = [members[j % count] for j in range(n)]
+    copy = np.repeat(np.arange(n) // count, [len(m) for m in chosen])
+    return _take(design, np.concatenate(chosen), copy, str(name))
+
+
+def _take(design: Design, rows: np.ndarray, copy: np.ndarray | None, along: str) -> Design:
+    """The design's rows, with new levels in each copy for the factor and what is nested in it."""
+    terms = []
+    top = next((t for t in design.terms if t.group == along), None)
+    for term in design.terms:
+        index, levels = term.index[rows], term.levels
+        if copy is not None and top is not None and _is_nested(term.index, top.index):
+            code = copy.astype(np.int64) * len(levels) + index
+            present, index = np.unique(code, return_inverse=True)
+            levels = tuple(
+                levels[c % len(levels)] + (f"*{c // len(levels) + 1}" if c >= len(levels) else "")
+                for c in present.tolist()
+            )
+        elif copy is None or top is None or _is_crossed(term.index, top.index):
+            present, index = np.unique(index, return_inverse=True)
+            levels = tuple(levels[c] for c in present.tolist())
+        else:
+            raise LmmError(
+                f"{term.group!r} holds levels of {along!r}: extend along {term.group!r} instead"
+            )
+        terms.append(replace(term, Z=term.Z[rows], index=index.astype(np.int32), levels=levels))
+    terms.sort(key=lambda t: -len(t.levels))
+    return replace(
+        design,
+        y=np.full(rows.size, np.nan),
+        X=design.X[rows],
+        terms=tuple(terms),
+        weights=design.weights[rows],
+        offset=design.offset[rows],
+        row_index=design.row_index[rows],
+    )
+
+
+def _is_nested(inner: np.ndarray, outer: np.ndarray) -> bool:
+    """Whether each level of ``inner`` occurs in one level of ``outer``."""
+    pairs = np.unique(inner.astype(np.int64) * (int(outer.max()) + 1) + outer)
+    return pairs.size == np.unique(inner).size
+
+
+def _is_crossed(one: np.ndarray, other: np.ndarray) -> bool:
+    return not _is_nested(other, one)

@@ -1,0 +1,294 @@
+"""`power()`: simulate a design, fit, test, count."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import jax
+import numpy as np
+
+from lmmjax.errors import LmmError, LmmWarning
+from lmmjax.many.fit_many import fit_many, resolve
+from lmmjax.many.fits import ManyFits
+from lmmjax.many.runner import chunk_lanes, fit_chunks
+from lmmjax.many.sources import any_lane, simulated_source
+from lmmjax.simulation.normals import as_key
+from lmmjax.simulation.parameters import TrueParameters
+from lmmjax.simulation.rows import RowDesign, simulate_rows
+from lmmjax.studies.checkpoint import Checkpoint, fingerprint
+from lmmjax.studies.criteria import Criterion, Found, criterion
+from lmmjax.studies.progress import Progress
+from lmmjax.studies.tally import Tally
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lmmjax.design import Design
+    from lmmjax.result import LinearMixedModelResult
+
+#: Batches between two looks at the clock, the interval and the checkpoint.
+WINDOW = 8
+#: Replicates of a likelihood-ratio test that are simulated at once.
+ROWS_AT_ONCE = 1024
+
+
+@dataclass(frozen=True)
+class LikelihoodRatio:
+    """A test in :func:`lmmjax.power`: the model against a smaller one, both by maximum likelihood.
+
+    Parameters
+    ----------
+    smaller : Design
+        The smaller model, of the same rows (``lj.Design.from_formula``).
+    """
+
+    smaller: Design
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PowerResult:
+    """What a power study found; prints, and has one row as ``frame``.
+
+    Attributes
+    ----------
+    test : str
+    alpha : float
+    tally : Tally
+    truth : float or None
+        True value of a single contrast.
+    seconds : float
+        What this run took (without what a checkpoint brought).
+    """
+
+    test: str
+    alpha: float
+    tally: Tally
+    truth: float | None
+    seconds: float
+
+    @property
+    def power(self) -> float:
+        """Share of replicates that reject."""
+        return self.tally.rejected / self.tally.done
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Exact 95 % interval of the power."""
+        return self.tally.interval()
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row: power with its interval, and how the estimates behave.
+
+        ``bias``, ``rmse`` and ``coverage`` (of 95 % intervals) are those of a single contrast;
+        ``type_s`` is the share of rejections with the wrong sign, ``type_m`` by how much rejections
+        exaggerate on average (Gelman & Carlin 2014).
+        """
+        import pandas as pd
+
+        tally, (low, high) = self.tally, self.interval
+        good, nan = max(tally.done - tally.failed, 1), float("nan")
+        known, rejected = self.truth is not None, max(tally.rejected, 1)
+        row = {
+            "test": self.test,
+            "power": self.power,
+            "lower": low,
+            "upper": high,
+            "nsim": tally.done,
+            "truth": self.truth if known else nan,
+            "bias": tally.error_sum / good if known else nan,
+            "rmse": float(np.sqrt(tally.error_squares / good)) if known else nan,
+            "coverage": tally.covered / good if known else nan,
+            "type_s": tally.wrong_sign / rejected if tally.exaggeration else nan,
+            "type_m": tally.exaggeration / rejected if tally.exaggeration else nan,
+            "singular": tally.singular / tally.done,
+            "not_converged": tally.failed / tally.done,
+        }
+        return pd.DataFrame([row])
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.test}, power {self.power:.3f}>"
+
+    def __str__(self) -> str:
+        row = self.frame.iloc[0]
+        tally, (low, high) = self.tally, self.interval
+        lines = [
+            f"Power of {self.test} at alpha = {self.alpha:g}: "
+            f"{self.power:.1%} (95% interval {low:.1%} to {high:.1%}; {tally.done:,} data sets)"
+        ]
+        if self.truth is not None:
+            lines.append(
+                f"Estimate: truth {self.truth:g}, bias {row.bias:.3g}, RMSE {row.rmse:.3g}, "
+                f"coverage {row.coverage:.1%}"
+            )
+        if tally.exaggeration:
+            lines.append(
+                f"Rejections: wrong sign {row.type_s:.1%}, exaggerate {row.type_m:.2f} times"
+            )
+        lines.append(f"Fits: {row.singular:.1%} singular, {row.not_converged:.1%} not converged")
+        if tally.failed:
+            lines[-1] += " (counted as not rejecting)"
+        return "\n".join(lines)
+
+
+def power(
+    model: Design | LinearMixedModelResult,
+    parameters: TrueParameters | None = None,
+    test: Any = None,
+    *,
+    alpha: float = 0.05,
+    nsim: int = 1000,
+    ddf: Literal["satterthwaite", "asymptotic"] = "satterthwaite",
+    method: Literal["REML", "ML"] | None = None,
+    key: Any = 0,
+    stop_width: float | None = None,
+    progress: bool = False,
+    checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
+    cell: str = "study",
+) -> PowerResult:
+    """Power of a test, by simulation.
+
+    Parameters
+    ----------
+    model : Design or LinearMixedModelResult
+        The design (``lj.Design.from_formula``, :func:`lmmjax.extend`), or a pilot fit.
+    parameters : TrueParameters, optional
+        What is true; by default the fit's estimates.
+    test : str, sequence of str, array, LikelihoodRatio or callable
+        A coefficient or a hypothesis (``"time"``, ``"time = 1"``), several for an F test,
+        contrasts' weights, :class:`LikelihoodRatio`, or a function of ``lj.ManyFits`` that gives
+        its p values. By default the last coefficient.
+    alpha : float, default 0.05
+        Level of the test.
+    nsim : int, default 1000
+        Data sets at most.
+    ddf : {"satterthwaite", "asymptotic"}, default "satterthwaite"
+        Degrees of freedom of t and F tests.
+    method : {"REML", "ML"}, optional
+        By default that of the fit, or REML.
+    key : int or Array, default 0
+        A seed, or a JAX random key.
+    stop_width : float, optional
+        Stop as soon as the power's 95 % interval is narrower than this.
+    progress : bool, default False
+        Whether to show how far it is.
+    checkpoint : path, optional
+        A file to go on from, and to keep after every few batches.
+    cell : str
+        Name of the study in the file.
+
+    Returns
+    -------
+    PowerResult
+
+    Raises
+    ------
+    LmmError
+        An argument is not possible, or the checkpoint is of another study.
+
+    Warns
+    -----
+    LmmWarning
+        The true effects are a fit's own estimates: observed power says no more than its p value.
+
+    Notes
+    -----
+    Hoenig & Heisey (2001), Am. Statist. 55, 19-24, on observed power.
+
+    Examples
+    --------
+    >>> import lmmjax as lj
+    >>> frame = lj.simulate_design({"id": 20}, within={"time": range(5)})
+    >>> design = lj.Design.from_formula("y ~ time + (1 + time | id)", frame)
+    >>> truth = lj.TrueParameters.for_design(design, {"time": 1}, sd=[3, 1], sigma=4)
+    >>> found = lj.power(design, truth, "time", nsim=2000, key=1)
+    >>> found.tally.done, 0.6 < found.power < 0.95
+    (2000, True)
+    """
+    if not 0 < alpha < 1:
+        raise LmmError(f"alpha must lie between 0 and 1, not {alpha!r}")
+    if not isinstance(nsim, int | np.integer) or nsim < 1:
+        raise LmmError(f"nsim must be an int of at least 1, not {nsim!r}")
+    design, prepared, reml = resolve(model, method)
+    if parameters is None:
+        if not hasattr(model, "raw"):
+            raise LmmError("a design alone has no truth: give parameters (lj.TrueParameters)")
+        parameters = TrueParameters.from_fit(model)  # type: ignore[arg-type]
+        warnings.warn(
+            "the true effects are the fit's own estimates: observed power says no more than the p "
+            "value. Give the smallest effect that would matter (lj.TrueParameters.from_fit(fit)"
+            ".with_fixed(...))",
+            LmmWarning,
+            stacklevel=2,
+        )
+    names = tuple(design.x_names)
+    test = names[-1] if test is None else test
+    if isinstance(test, LikelihoodRatio):
+        wanted = Criterion("likelihood ratio", lambda many: Found(np.empty(0)))
+        batches = _likelihood_ratio_batches(design, test.smaller, parameters, key)
+        step = ROWS_AT_ONCE
+    else:
+        wanted = criterion(test, names, parameters, ddf)
+        shared = any_lane(prepared)
+        source = simulated_source(design, prepared, parameters, key)
+        lanes = chunk_lanes(shared, int(nsim))
+        step = WINDOW * lanes
+
+        def batches(first: int, count: int) -> tuple[ManyFits, Found]:
+            chunks = fit_chunks(shared, source, count, first=first, reml=reml, lanes=lanes)
+            many = ManyFits.collect(design, prepared, reml, [c.estimate for c in chunks])
+            return many, wanted.run(many)
+
+    kept = Checkpoint(checkpoint) if isinstance(checkpoint, str | os.PathLike) else checkpoint
+    key_data = np.asarray(jax.random.key_data(as_key(key)))
+    study = fingerprint(
+        prepared, parameters, key_data, alpha, wanted.label, wanted.null, ddf, reml, step
+    )
+    tally = kept.read(cell, study) if kept else Tally()
+    bar = Progress(int(nsim), cell, progress)
+    bar.add(tally.done)
+    began = time.monotonic()
+    while tally.done < nsim and not _narrow(tally, stop_width):
+        count = min(step, int(nsim) - tally.done)
+        many, found = batches(tally.done, count)
+        tally.add(many, found, wanted, alpha)
+        bar.add(count)
+        if kept:
+            kept.write(cell, study, tally)
+    bar.close()
+    return PowerResult(wanted.label, alpha, tally, wanted.truth, time.monotonic() - began)
+
+
+def _narrow(tally: Tally, width: float | None) -> bool:
+    if width is None or not tally.done:
+        return False
+    low, high = tally.interval()
+    return high - low < width
+
+
+def _likelihood_ratio_batches(
+    design: Design, smaller: Design, parameters: TrueParameters, key: Any
+) -> Any:
+    """Both models by maximum likelihood on the same simulated rows."""
+    from scipy.special import chdtrc
+
+    large, small = resolve(design, "ML")[1], resolve(smaller, "ML")[1]
+    if small.n_obs != large.n_obs:
+        raise LmmError(f"the smaller model has {small.n_obs} rows, the model {large.n_obs}")
+    df = (len(design.x_names) + large.n_theta) - (len(smaller.x_names) + small.n_theta)
+    if df <= 0:
+        raise LmmError("the smaller model of a likelihood-ratio test has no fewer parameters")
+    rows = RowDesign.of(design)
+
+    def batches(first: int, count: int) -> tuple[ManyFits, Found]:
+        Y = simulate_rows(rows, parameters, count, key, first=first)
+        above, below = fit_many(design, Y, method="ML"), fit_many(smaller, Y, method="ML")
+        both = above.converged & below.converged
+        statistic = np.maximum(below.criterion - above.criterion, 0.0)
+        return above, Found(np.where(both, chdtrc(df, statistic), 1.0))
+
+    return batches
