@@ -53,7 +53,7 @@ demo: $(VENV)/.stamp-run
 
 test: $(VENV)/.stamp-test
 	@echo "==> pytest"
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.stamp-test
 	@echo "==> ruff check"
