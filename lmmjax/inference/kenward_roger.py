@@ -105,8 +105,8 @@ def denominator(L: np.ndarray, kr: KenwardRoger) -> Denominator:
     v0 = 0.0 if abs(v0) < 1e-10 else v0
     # Both can vanish together (few groups, balanced); their ratio is then taken as 1.
     ratio = _ratio(1.0 - A2 / q, v1)
-    rho = ratio**2 * v0 / (v2 * q)
-    df = 4.0 + (q + 2) / (q * rho - 1.0)
+    # rho = ratio² v0 / (v2 q), and v2 may vanish: df is then 4.
+    df = 4.0 + (q + 2) * v2 / (ratio**2 * v0 - v2)
     scale = 1.0 if abs(df - 2.0) < 0.01 else df * (1.0 - A2 / q) / (df - 2.0)
     return Denominator(df, scale)
 

@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 import lmmjax as lj
-from lmmjax.inference.kenward_roger import denominator
+from lmmjax.inference.kenward_roger import KenwardRoger, denominator
 
 
 def directions(structure):
@@ -162,3 +162,17 @@ def test_singular_compound_symmetry_is_refused():
     assert fit.is_singular
     with pytest.raises(lj.LmmError, match="boundary of CompoundSymmetry"):
         fit.summary(ddf="kenward-roger")
+
+
+def test_a_single_contrast_has_two_over_a_degrees_of_freedom():
+    """With q = 1 the formulas reduce to df = 2 / A, scale 1, where terms of theirs vanish too."""
+    for a in (0.5, 0.2, 1.0 / 3.0, 1.5):
+        kr = KenwardRoger(
+            vcov=np.ones((1, 1)),
+            adjusted=np.ones((1, 1)),
+            first=np.ones((1, 1, 1)),
+            weight=np.full((1, 1), a),
+        )
+        df, scale = denominator(np.ones((1, 1)), kr)
+        assert df == pytest.approx(2.0 / a, rel=1e-9)
+        assert scale == pytest.approx(1.0, rel=1e-9)
