@@ -180,7 +180,8 @@ def bootstrap(
         scheme = residual_responses if kind == "residual" else wild_responses
         many = fit_many(fit, scheme(fit, int(n), _generator(key)))
     made = Bootstrap(fit, kind, many, statistic)
-    made.original, made.replicates  # noqa: B018  # a statistic that cannot be used shows now
+    # A statistic that cannot be used shows now.
+    _ = made.original, made.replicates
     return made
 
 
