@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +66,9 @@ class Checkpoint:
         """Keep a cell's tally; all or nothing."""
         self.cells[cell] = {"study": study, "tally": tally.as_dict()}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=self.path.parent, delete=False) as handle:
-            json.dump({"cells": self.cells}, handle)
-        os.replace(handle.name, self.path)
+        beside = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        try:
+            beside.write_text(json.dumps({"cells": self.cells}))
+            os.replace(beside, self.path)
+        finally:
+            beside.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,12 +29,15 @@ class Found:
     pvalues : ndarray, shape (replicates,)
     estimate, error, half_width : ndarray, shape (replicates,), or None
         Of a single contrast: its estimate, standard error, and half of its 95 % interval.
+    converged : ndarray of bool, shape (replicates,), or None
+        Where the test needs more fits than the model's: whether those converged.
     """
 
     pvalues: np.ndarray
     estimate: np.ndarray | None = None
     error: np.ndarray | None = None
     half_width: np.ndarray | None = None
+    converged: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -50,12 +54,15 @@ class Criterion:
         True value of a single contrast.
     null : float
         What it is tested against.
+    identity : tuple
+        Arrays, numbers and texts that tell it from other tests, which may share its label.
     """
 
     label: str
     run: Callable[[ManyFits], Found]
     truth: float | None = None
     null: float = 0.0
+    identity: tuple[Any, ...] = ()
 
 
 def criterion(test: Any, names: tuple[str, ...], truth: TrueParameters, ddf: str) -> Criterion:
@@ -79,7 +86,8 @@ def criterion(test: Any, names: tuple[str, ...], truth: TrueParameters, ddf: str
     if ddf not in DDF:
         raise LmmError(f"ddf must be one of {', '.join(map(repr, DDF))}, not {ddf!r}")
     if callable(test):
-        return Criterion(getattr(test, "__name__", "test"), lambda many: _by_user(test, many))
+        label = getattr(test, "__name__", "test")
+        return Criterion(label, lambda many: _by_user(test, many), identity=code_identity(test))
     if isinstance(test, str) or (
         isinstance(test, list | tuple) and all(isinstance(x, str) for x in test)
     ):
@@ -96,8 +104,37 @@ def criterion(test: Any, names: tuple[str, ...], truth: TrueParameters, ddf: str
     label = ", ".join(hypotheses.labels)
     if len(L) == 1:
         true = float((L @ np.asarray(truth.beta))[0])
-        return Criterion(label, lambda m: _t_test(m, L[0], rhs[0], ddf), true, float(rhs[0]))
-    return Criterion(label, lambda m: _f_test(m, L, rhs, ddf))
+        null = float(rhs[0])
+        return Criterion(label, lambda m: _t_test(m, L[0], null, ddf), true, null, (L, rhs))
+    return Criterion(label, lambda m: _f_test(m, L, rhs, ddf), identity=(L, rhs))
+
+
+def code_identity(function: Any) -> tuple[Any, ...]:
+    """What tells a function from another of its name: its code, and the plain values it uses.
+
+    Objects of other kinds are left out: their texts hold addresses, which change between runs.
+    """
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return (getattr(function, "__qualname__", type(function).__qualname__),)
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    return (*_code_parts(code), *(_plain_part(value) for value in (*cells, *defaults)))
+
+
+def _code_parts(code: CodeType) -> tuple[Any, ...]:
+    inner = [_code_parts(c) if isinstance(c, CodeType) else _plain_part(c) for c in code.co_consts]
+    return (code.co_code.hex(), " ".join(code.co_names), *inner)
+
+
+def _plain_part(value: Any) -> Any:
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        return value
+    plain = isinstance(value, bool | int | float | complex | str | bytes | type(None) | slice)
+    parts = isinstance(value, tuple | list) and all(
+        isinstance(x, bool | int | float | str) for x in value
+    )
+    return repr(value) if plain or parts else type(value).__qualname__
 
 
 def contrast_dfs(many: ManyFits, rows: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from lmmjax.design import Design
 from lmmjax.errors import LmmError
 from lmmjax.simulation.parameters import TrueParameters
 from lmmjax.studies.checkpoint import Checkpoint
-from lmmjax.studies.extend import extend
+from lmmjax.studies.extend import extend, warn_of_structures
 from lmmjax.studies.study import PowerResult, power
 
 if TYPE_CHECKING:
@@ -75,8 +75,8 @@ def power_curve(
     Parameters
     ----------
     model : Design, LinearMixedModelResult, or callable
-        A pilot, which :func:`lmmjax.extend` makes larger or smaller; or a function of the sizes in
-        `along`, by name, that gives a design.
+        A pilot, which :func:`lmmjax.extend` makes larger or smaller (a fit's method stays); or a
+        function of the sizes in `along`, by name, that gives a design.
     parameters : TrueParameters, or callable
         What is true; where it depends on the design, a function of it.
     test : optional
@@ -100,6 +100,11 @@ def power_curve(
     LmmError
         An axis is unknown or empty, or an argument is not possible.
 
+    Warns
+    -----
+    LmmWarning
+        Sizes vary, and the pilot fit has covariance structures of its own.
+
     Examples
     --------
     >>> import lmmjax as lj
@@ -121,28 +126,32 @@ def power_curve(
     if "effect" in along and not (test is None or isinstance(test, str)):
         raise LmmError("an effect can be varied where the test is one coefficient by its name")
     kept = None if checkpoint is None else Checkpoint(checkpoint)
+    if hasattr(model, "raw") and set(along) - {"effect"}:
+        fit: LinearMixedModelResult = model  # type: ignore[assignment]
+        warn_of_structures(fit, stacklevel=3)
+        # A design does not know its fit's method.
+        options["method"] = options.get("method") or ("REML" if fit.raw.reml else "ML")
+        model = fit.design
     cells = []
     for values in itertools.product(*along.values()):
         at = dict(zip(along, values, strict=True))
         sizes = {name: value for name, value in at.items() if name != "effect"}
         if made_by_function:
-            design = model(**sizes)  # type: ignore[operator]
+            pilot = model(**sizes)  # type: ignore[operator]
         else:
-            design = _sized(model, sizes, group)  # type: ignore[arg-type]
+            pilot = _sized(model, sizes, group) if sizes else model  # type: ignore
+        design: Design = pilot.design if hasattr(pilot, "raw") else pilot  # type: ignore
         truth = parameters(design) if callable(parameters) else parameters
         if "effect" in at:
             name = test if isinstance(test, str) else design.x_names[-1]
             truth = truth.with_fixed({name: at["effect"]})
         label = ", ".join(f"{name} = {value}" for name, value in at.items())
-        found = power(design, truth, test, checkpoint=kept, cell=label, **options)
+        found = power(pilot, truth, test, checkpoint=kept, cell=label, **options)  # type: ignore
         cells.append((at, found))
     return PowerCurve(tuple(cells))
 
 
-def _sized(
-    model: Design | LinearMixedModelResult, sizes: Mapping[str, int], group: str | None
-) -> Design:
-    design: Design = model.design if hasattr(model, "raw") else model  # type: ignore
+def _sized(design: Design, sizes: Mapping[str, int], group: str | None) -> Design:
     name = group or min(design.terms, key=lambda term: len(term.levels)).group
     if "per_group" in sizes:
         design = extend(design, within=name, n=sizes["per_group"])

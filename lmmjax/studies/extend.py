@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lmmjax.design import Design
-from lmmjax.errors import LmmError
+from lmmjax.errors import LmmError, LmmWarning
+from lmmjax.likelihood.crossproducts import default_structures
 
 if TYPE_CHECKING:
     from lmmjax.result import LinearMixedModelResult
@@ -47,6 +49,11 @@ def extend(
         Not exactly one of `along` and `within` is given, the factor is unknown, or a factor beside
         it is neither crossed with it nor nested in it.
 
+    Warns
+    -----
+    LmmWarning
+        The fit has covariance structures of its own, which a design does not hold.
+
     Notes
     -----
     simr's ``extend`` (Green & MacLeod 2016, Methods Ecol. Evol. 7, 493-498).
@@ -62,6 +69,8 @@ def extend(
     (360, 2)
     """
     design: Design = model.design if hasattr(model, "raw") else model  # type: ignore
+    if hasattr(model, "raw"):
+        warn_of_structures(model, stacklevel=3)  # type: ignore[arg-type]
     if (along is None) == (within is None):
         raise LmmError("give either along= (more groups) or within= (more rows in each group)")
     name = along if along is not None else within
@@ -113,6 +122,18 @@ def _take(design: Design, rows: np.ndarray, copy: np.ndarray | None, along: str)
         offset=design.offset[rows],
         row_index=design.row_index[rows],
     )
+
+
+def warn_of_structures(fit: LinearMixedModelResult, stacklevel: int) -> None:
+    """Say that a fit's covariance structures do not go with its design."""
+    plain = tuple(default_structures(term.blocks) for term in fit.design.terms)
+    if tuple(fit.raw.prepared.structures) != plain:
+        warnings.warn(
+            "the fit's covariance structures (covariance=) are not part of a design: the larger "
+            "design is fitted with the formula's own",
+            LmmWarning,
+            stacklevel=stacklevel,
+        )
 
 
 def _is_nested(inner: np.ndarray, outer: np.ndarray) -> bool:

@@ -42,11 +42,12 @@ class LikelihoodRatio:
 
     Parameters
     ----------
-    smaller : Design
-        The smaller model, of the same rows (``lj.Design.from_formula``).
+    smaller : Design or LinearMixedModelResult
+        The smaller model, of the same rows: ``lj.Design.from_formula``, or a fit, whose covariance
+        structures it keeps.
     """
 
-    smaller: Design
+    smaller: Design | LinearMixedModelResult
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -177,7 +178,8 @@ def power(
     progress : bool, default False
         Whether to show how far it is.
     checkpoint : path, optional
-        A file to go on from, and to keep after every few batches.
+        A file to go on from, and to keep after every few batches; a larger `nsim` adds to it. A
+        user's function is known there by its code and the plain values that it uses.
     cell : str
         Name of the study in the file.
 
@@ -228,8 +230,9 @@ def power(
     names = tuple(design.x_names)
     test = names[-1] if test is None else test
     if isinstance(test, LikelihoodRatio):
-        wanted = Criterion("likelihood ratio", lambda many: Found(np.empty(0)))
-        batches = _likelihood_ratio_batches(design, test.smaller, parameters, key)
+        identity = (resolve(test.smaller, "ML")[1],)
+        wanted = Criterion("likelihood ratio", lambda many: Found(np.empty(0)), identity=identity)
+        batches = _likelihood_ratio_batches(model, test.smaller, parameters, key)
         step = ROWS_AT_ONCE
     else:
         wanted = criterion(test, names, parameters, ddf)
@@ -246,7 +249,7 @@ def power(
     kept = Checkpoint(checkpoint) if isinstance(checkpoint, str | os.PathLike) else checkpoint
     key_data = np.asarray(jax.random.key_data(as_key(key)))
     study = fingerprint(
-        prepared, parameters, key_data, alpha, wanted.label, wanted.null, ddf, reml, step
+        prepared, parameters, key_data, alpha, wanted.label, wanted.identity, ddf, reml
     )
     tally = kept.read(cell, study) if kept else Tally()
     bar = Progress(int(nsim), cell, progress)
@@ -271,24 +274,26 @@ def _narrow(tally: Tally, width: float | None) -> bool:
 
 
 def _likelihood_ratio_batches(
-    design: Design, smaller: Design, parameters: TrueParameters, key: Any
+    model: Design | LinearMixedModelResult,
+    smaller: Design | LinearMixedModelResult,
+    parameters: TrueParameters,
+    key: Any,
 ) -> Any:
     """Both models by maximum likelihood on the same simulated rows."""
     from scipy.special import chdtrc
 
-    large, small = resolve(design, "ML")[1], resolve(smaller, "ML")[1]
+    (design, large, _), (less, small, _) = resolve(model, "ML"), resolve(smaller, "ML")
     if small.n_obs != large.n_obs:
         raise LmmError(f"the smaller model has {small.n_obs} rows, the model {large.n_obs}")
-    df = (len(design.x_names) + large.n_theta) - (len(smaller.x_names) + small.n_theta)
+    df = (len(design.x_names) + large.n_theta) - (len(less.x_names) + small.n_theta)
     if df <= 0:
         raise LmmError("the smaller model of a likelihood-ratio test has no fewer parameters")
     rows = RowDesign.of(design)
 
     def batches(first: int, count: int) -> tuple[ManyFits, Found]:
         Y = simulate_rows(rows, parameters, count, key, first=first)
-        above, below = fit_many(design, Y, method="ML"), fit_many(smaller, Y, method="ML")
-        both = above.converged & below.converged
+        above, below = fit_many(model, Y, method="ML"), fit_many(smaller, Y, method="ML")
         statistic = np.maximum(below.criterion - above.criterion, 0.0)
-        return above, Found(np.where(both, chdtrc(df, statistic), 1.0))
+        return above, Found(chdtrc(df, statistic), converged=below.converged)
 
     return batches

@@ -17,8 +17,8 @@ class Tally:
     Attributes
     ----------
     done, rejected, failed, singular : int
-        Replicates; those that reject; that did not converge (and count as not rejecting); that are
-        singular.
+        Replicates; those that reject; that did not converge, in any model that the test needs (and
+        count as not rejecting); that are singular.
     error_sum, error_squares : float
         Of a contrast's estimate minus its true value, over the converged ones.
     covered : int
@@ -42,6 +42,8 @@ class Tally:
     def add(self, many: ManyFits, found: Found, criterion: Criterion, alpha: float) -> None:
         """Count a batch of replicates."""
         good = many.converged
+        if found.converged is not None:
+            good = good & found.converged
         rejects = good & (found.pvalues < alpha)
         self.done += len(many)
         self.rejected += int(np.count_nonzero(rejects))

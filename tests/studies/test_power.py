@@ -6,11 +6,13 @@ import json
 
 import numpy as np
 import pytest
+from scipy.special import chdtrc
 
 import lmmjax as lj
 from lmmjax.cli import main
 from lmmjax.many import runner
 from lmmjax.studies import study as studies
+from lmmjax.studies.criteria import Criterion, Found, code_identity, criterion
 from lmmjax.studies.tally import Tally
 
 GROUPS, ROWS, SIGMA, TAU = 12, 5, 3.0, 2.0
@@ -54,7 +56,37 @@ def test_power_is_the_exact_one(effect):
         assert row.type_m > 1.0
 
 
+def test_the_interval_is_clopper_and_pearsons():
+    from scipy.stats import binomtest
+
+    for done, rejected in ((40, 0), (40, 7), (40, 40), (5000, 4100)):
+        exact = binomtest(rejected, done).proportion_ci(method="exact")
+        assert Tally(done, rejected).interval() == pytest.approx((exact.low, exact.high), abs=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore::lmmjax.errors.SingularFitWarning")
 def test_the_same_as_a_loop_of_single_fits():
+    # Each data set through lj.lmm, both for t tests and for the likelihood ratio.
+    frame = lj.simulate_design({"id": GROUPS}, within={"time": range(ROWS)})
+    design, what = intercepts(), truth(0.5)
+    smaller = lj.Design.from_formula("y ~ 1 + (1 | id)", frame)
+    Y = lj.simulate(design, what, 24, key=6)
+    found = criterion("time", tuple(design.x_names), what, "satterthwaite").run(
+        lj.fit_many(design, Y)
+    )
+    rejected = 0
+    for y, p in zip(Y, found.pvalues, strict=True):
+        data = frame.assign(y=y)
+        fit = lj.lmm("y ~ time + (1 | id)", data)
+        assert p == pytest.approx(fit.contest("time")["Pr(>F)"].iloc[0], rel=1e-6)
+        large = lj.lmm("y ~ time + (1 | id)", data, method="ML")
+        small = lj.lmm("y ~ 1 + (1 | id)", data, method="ML")
+        rejected += chdtrc(1, small.criterion - large.criterion) < 0.05
+    ratio = lj.power(design, what, lj.LikelihoodRatio(smaller), nsim=24, key=6)
+    assert 0 < ratio.tally.rejected == rejected < 24
+
+
+def test_every_form_of_a_test_rejects_the_same():
     design, what = intercepts(), truth(0.5)
     many = lj.fit_simulated(design, what, 200, key=5)
     found = lj.power(design, what, "time", nsim=200, key=5)
@@ -78,8 +110,6 @@ def test_a_joint_test_has_its_level():
     many = lj.fit_simulated(design, null, 1, key=2, by="rows")
     y = lj.simulate(design, null, 1, key=2)[0]
     fit = lj.lmm("y ~ time + other + (1 | id)", frame.assign(y=y))
-    from lmmjax.studies.criteria import criterion
-
     p = criterion("time, other", many.names, null, "satterthwaite").run(many).pvalues[0]
     assert p == pytest.approx(fit.contest("time, other")["Pr(>F)"].iloc[0], rel=1e-6)
 
@@ -117,6 +147,67 @@ def test_a_killed_study_goes_on(tmp_path, monkeypatch):
         lj.power(design, truth(0.6), "time", nsim=9000, key=4, checkpoint=file)
 
 
+def other_p_values(fits):
+    return fits.pvalues[:, 1]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ([1.0, 0.0], [0.0, 1.0]),
+        ("time = 0", "time = 1"),
+        (lambda fits: fits.pvalues[:, 0], lambda fits: fits.pvalues[:, 1]),
+        (lambda fits: fits.pvalues[:, 0], other_p_values),
+    ],
+)
+def test_a_checkpoint_knows_tests_apart(tmp_path, one, other):
+    design, what, file = intercepts(), truth(0.5), tmp_path / "study.json"
+    lj.power(design, what, one, nsim=500, key=4, checkpoint=file)
+    lj.power(design, what, one, nsim=500, key=4, checkpoint=file)
+    with pytest.raises(lj.LmmError, match="another study"):
+        lj.power(design, what, other, nsim=500, key=4, checkpoint=file)
+    assert [path.name for path in tmp_path.iterdir()] == ["study.json"]
+
+
+def test_a_checkpoint_knows_the_smaller_model_and_values_around_a_function(tmp_path):
+    frame = lj.simulate_design({"id": GROUPS}, within={"time": range(ROWS)})
+    design, what, file = intercepts(), truth(0.5), tmp_path / "study.json"
+    for formula in ("y ~ 1 + (1 | id)", "y ~ 0 + time + (1 | id)"):
+        test = lj.LikelihoodRatio(lj.Design.from_formula(formula, frame))
+        if file.exists():
+            with pytest.raises(lj.LmmError, match="another study"):
+                lj.power(design, what, test, nsim=500, checkpoint=file)
+        else:
+            lj.power(design, what, test, nsim=500, checkpoint=file)
+
+    def column(j):
+        return lambda fits: fits.pvalues[:, j]
+
+    assert code_identity(column(0)) != code_identity(column(1))
+    assert code_identity(column(1)) == code_identity(column(1))
+
+
+def test_a_finished_study_can_grow(tmp_path):
+    design, what, file = intercepts(), truth(0.5), tmp_path / "study.json"
+    lj.power(design, what, "time", nsim=100, key=4, checkpoint=file)
+    larger = lj.power(design, what, "time", nsim=600, key=4, checkpoint=file)
+    whole = lj.power(design, what, "time", nsim=600, key=4)
+    assert larger.tally.done == 600
+    assert larger.tally.rejected == whole.tally.rejected
+
+
+def test_fits_that_fail_in_the_smaller_model_are_counted():
+    many = lj.fit_simulated(intercepts(), truth(0.5), 500, key=1)
+    tally, failed = Tally(), np.arange(500) < 3
+    tally.add(
+        many,
+        Found(np.zeros(500), converged=~failed),
+        Criterion("x", lambda fits: Found(fits.pvalues[:, 0])),
+        0.05,
+    )
+    assert (tally.done, tally.failed, tally.rejected) == (500, 3, 497)
+
+
 def test_it_stops_when_it_is_sure():
     found = lj.power(intercepts(), truth(0.5), "time", nsim=100_000, key=1, stop_width=0.04)
     low, high = found.interval
@@ -145,10 +236,40 @@ def test_extending_a_pilot(fits):
     assert len(set(larger.terms[0].levels)) == 40
     with pytest.warns(lj.LmmWarning, match="observed power"):
         lj.power(fit, nsim=10)
+    assert lj.extend(fit, within="Subject", n=25).X.shape == (450, 2)
     with pytest.raises(lj.LmmError, match="grouping factor"):
         lj.extend(fit, along="Subjects", n=40)
     with pytest.raises(lj.LmmError, match="either"):
         lj.extend(fit, n=40)
+
+
+def test_a_fit_keeps_its_structures():
+    formula, data = "Reaction ~ {}1 + (1 + Days | Subject)", lj.datasets.load("sleepstudy")
+    diagonal = {"Subject": lj.covariance.Diagonal}
+    fit = lj.lmm(formula.format("Days + "), data, covariance=diagonal, method="ML")
+    small = lj.lmm(formula.format(""), data, covariance=diagonal, method="ML")
+    what = lj.TrueParameters.from_fit(fit).with_fixed(Days=4)
+    found = lj.power(fit, what, lj.LikelihoodRatio(small), nsim=16, key=1)
+    rejected = 0
+    for y in lj.simulate(fit.design, what, 16, key=1):
+        models = [
+            lj.lmm(formula.format(x), data.assign(Reaction=y), covariance=diagonal, method="ML")
+            for x in ("", "Days + ")
+        ]
+        rejected += chdtrc(1, models[0].criterion - models[1].criterion) < 0.05
+    assert 0 < found.tally.rejected == rejected < 16
+    with pytest.warns(lj.LmmWarning, match="covariance structures"):
+        lj.extend(fit, along="Subject", n=20)
+
+
+def test_a_curve_keeps_the_method_of_its_pilot():
+    frame = lj.simulate_design({"id": GROUPS}, within={"time": range(ROWS)})
+    y = lj.simulate(intercepts(), truth(0.5), 1, key=1)[0]
+    fit = lj.lmm("y ~ time + (1 | id)", frame.assign(y=y), method="ML")
+    options = {"test": "time", "nsim": 500, "key": 1}
+    curve = lj.power_curve(fit, truth(0.5), along={"groups": [GROUPS, 20]}, **options)
+    by = [lj.power(intercepts(), truth(0.5), method=m, **options).power for m in ("ML", "REML")]
+    assert curve.frame.power[0] == by[0] > by[1]
 
 
 def test_bad_arguments():
