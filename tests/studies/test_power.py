@@ -16,6 +16,8 @@ from lmmjax.studies.criteria import Criterion, Found, code_identity, criterion
 from lmmjax.studies.tally import Tally
 
 GROUPS, ROWS, SIGMA, TAU = 12, 5, 3.0, 2.0
+#: Replicates that fill a batch: fewer would compile one of their own size.
+LANES = 512
 
 
 def intercepts(groups=GROUPS):
@@ -70,32 +72,32 @@ def test_the_same_as_a_loop_of_single_fits():
     frame = lj.simulate_design({"id": GROUPS}, within={"time": range(ROWS)})
     design, what = intercepts(), truth(0.5)
     smaller = lj.Design.from_formula("y ~ 1 + (1 | id)", frame)
-    Y = lj.simulate(design, what, 24, key=6)
-    found = criterion("time", tuple(design.x_names), what, "satterthwaite").run(
-        lj.fit_many(design, Y)
-    )
-    rejected = 0
-    for y, p in zip(Y, found.pvalues, strict=True):
+    Y = lj.simulate(design, what, LANES, key=6)
+    ask = criterion("time", tuple(design.x_names), what, "satterthwaite")
+    by_t = ask.run(lj.fit_many(design, Y)).pvalues
+    batches = studies._likelihood_ratio_batches(design, smaller, what, 6)
+    by_ratio = batches(0, LANES)[1].pvalues
+    for y, t_value, ratio in zip(Y[:24], by_t, by_ratio, strict=False):
         data = frame.assign(y=y)
         fit = lj.lmm("y ~ time + (1 | id)", data)
-        assert p == pytest.approx(fit.contest("time")["Pr(>F)"].iloc[0], rel=1e-6)
+        assert t_value == pytest.approx(fit.contest("time")["Pr(>F)"].iloc[0], rel=1e-6)
         large = lj.lmm("y ~ time + (1 | id)", data, method="ML")
         small = lj.lmm("y ~ 1 + (1 | id)", data, method="ML")
-        rejected += chdtrc(1, small.criterion - large.criterion) < 0.05
-    ratio = lj.power(design, what, lj.LikelihoodRatio(smaller), nsim=24, key=6)
-    assert 0 < ratio.tally.rejected == rejected < 24
+        assert ratio == pytest.approx(chdtrc(1, small.criterion - large.criterion), rel=1e-6)
+    found = lj.power(design, what, lj.LikelihoodRatio(smaller), nsim=LANES, key=6)
+    assert 0 < found.tally.rejected == np.count_nonzero(by_ratio < 0.05) < LANES
 
 
 def test_every_form_of_a_test_rejects_the_same():
     design, what = intercepts(), truth(0.5)
-    many = lj.fit_simulated(design, what, 200, key=5)
-    found = lj.power(design, what, "time", nsim=200, key=5)
+    many = lj.fit_simulated(design, what, LANES, key=5)
+    found = lj.power(design, what, "time", nsim=LANES, key=5)
     assert found.tally.rejected == np.count_nonzero(many.pvalues[:, 1] < 0.05)
-    own = lj.power(design, what, lambda fits: fits.pvalues[:, 1], nsim=200, key=5)
+    own = lj.power(design, what, lambda fits: fits.pvalues[:, 1], nsim=LANES, key=5)
     assert own.tally.rejected == found.tally.rejected
-    by_weights = lj.power(design, what, [0.0, 1.0], nsim=200, key=5)
+    by_weights = lj.power(design, what, [0.0, 1.0], nsim=LANES, key=5)
     assert by_weights.tally.rejected == found.tally.rejected
-    shifted = lj.power(design, what, "time = 0.5", nsim=200, key=5)
+    shifted = lj.power(design, what, "time = 0.5", nsim=LANES, key=5)
     assert shifted.tally.rejected < found.tally.rejected
 
 
@@ -162,10 +164,10 @@ def other_p_values(fits):
 )
 def test_a_checkpoint_knows_tests_apart(tmp_path, one, other):
     design, what, file = intercepts(), truth(0.5), tmp_path / "study.json"
-    lj.power(design, what, one, nsim=500, key=4, checkpoint=file)
-    lj.power(design, what, one, nsim=500, key=4, checkpoint=file)
+    lj.power(design, what, one, nsim=LANES, key=4, checkpoint=file)
+    lj.power(design, what, one, nsim=LANES, key=4, checkpoint=file)
     with pytest.raises(lj.LmmError, match="another study"):
-        lj.power(design, what, other, nsim=500, key=4, checkpoint=file)
+        lj.power(design, what, other, nsim=LANES, key=4, checkpoint=file)
     assert [path.name for path in tmp_path.iterdir()] == ["study.json"]
 
 
@@ -176,9 +178,9 @@ def test_a_checkpoint_knows_the_smaller_model_and_values_around_a_function(tmp_p
         test = lj.LikelihoodRatio(lj.Design.from_formula(formula, frame))
         if file.exists():
             with pytest.raises(lj.LmmError, match="another study"):
-                lj.power(design, what, test, nsim=500, checkpoint=file)
+                lj.power(design, what, test, nsim=LANES, checkpoint=file)
         else:
-            lj.power(design, what, test, nsim=500, checkpoint=file)
+            lj.power(design, what, test, nsim=LANES, checkpoint=file)
 
     def column(j):
         return lambda fits: fits.pvalues[:, j]
@@ -187,9 +189,10 @@ def test_a_checkpoint_knows_the_smaller_model_and_values_around_a_function(tmp_p
     assert code_identity(column(1)) == code_identity(column(1))
 
 
-def test_a_finished_study_can_grow(tmp_path):
+def test_a_finished_study_can_grow(tmp_path, monkeypatch):
     design, what, file = intercepts(), truth(0.5), tmp_path / "study.json"
-    lj.power(design, what, "time", nsim=100, key=4, checkpoint=file)
+    lj.power(design, what, "time", nsim=300, key=4, checkpoint=file)
+    monkeypatch.setattr(studies, "WINDOW", 1)  # in other steps than before
     larger = lj.power(design, what, "time", nsim=600, key=4, checkpoint=file)
     whole = lj.power(design, what, "time", nsim=600, key=4)
     assert larger.tally.done == 600
@@ -197,15 +200,15 @@ def test_a_finished_study_can_grow(tmp_path):
 
 
 def test_fits_that_fail_in_the_smaller_model_are_counted():
-    many = lj.fit_simulated(intercepts(), truth(0.5), 500, key=1)
-    tally, failed = Tally(), np.arange(500) < 3
+    many = lj.fit_simulated(intercepts(), truth(0.5), LANES, key=1)
+    tally, failed = Tally(), np.arange(LANES) < 3
     tally.add(
         many,
-        Found(np.zeros(500), converged=~failed),
+        Found(np.zeros(LANES), converged=~failed),
         Criterion("x", lambda fits: Found(fits.pvalues[:, 0])),
         0.05,
     )
-    assert (tally.done, tally.failed, tally.rejected) == (500, 3, 497)
+    assert (tally.done, tally.failed, tally.rejected) == (LANES, 3, LANES - 3)
 
 
 def test_it_stops_when_it_is_sure():
@@ -217,9 +220,9 @@ def test_it_stops_when_it_is_sure():
 
 def test_a_curve_compiles_once_for_all_sizes():
     along = {"groups": [12, 13, 20, 40], "effect": [0.2, 0.5]}
-    lj.power(intercepts(), truth(0.5), "time", nsim=500, key=1)
+    lj.power(intercepts(), truth(0.5), "time", nsim=LANES, key=1)
     before = len(runner._fit_lanes._loaded)
-    curve = lj.power_curve(intercepts, truth(0.5), "time", along=along, nsim=500, key=1)
+    curve = lj.power_curve(intercepts, truth(0.5), "time", along=along, nsim=LANES, key=1)
     assert len(runner._fit_lanes._loaded) == before
     assert len(curve.frame) == 8
     for at, found in curve.cells:
@@ -235,7 +238,7 @@ def test_extending_a_pilot(fits):
     np.testing.assert_array_equal(larger.X[180:360], fit.design.X)
     assert len(set(larger.terms[0].levels)) == 40
     with pytest.warns(lj.LmmWarning, match="observed power"):
-        lj.power(fit, nsim=10)
+        lj.power(fits("sleepstudy", "Reaction ~ Days + (1 | Subject)"), nsim=LANES)
     assert lj.extend(fit, within="Subject", n=25).X.shape == (450, 2)
     with pytest.raises(lj.LmmError, match="grouping factor"):
         lj.extend(fit, along="Subjects", n=40)
@@ -250,13 +253,9 @@ def test_a_fit_keeps_its_structures():
     small = lj.lmm(formula.format(""), data, covariance=diagonal, method="ML")
     what = lj.TrueParameters.from_fit(fit).with_fixed(Days=4)
     found = lj.power(fit, what, lj.LikelihoodRatio(small), nsim=16, key=1)
-    rejected = 0
-    for y in lj.simulate(fit.design, what, 16, key=1):
-        models = [
-            lj.lmm(formula.format(x), data.assign(Reaction=y), covariance=diagonal, method="ML")
-            for x in ("", "Days + ")
-        ]
-        rejected += chdtrc(1, models[0].criterion - models[1].criterion) < 0.05
+    Y = lj.simulate(fit.design, what, 16, key=1)
+    statistic = lj.fit_many(small, Y).criterion - lj.fit_many(fit, Y).criterion
+    rejected = np.count_nonzero(chdtrc(1, statistic) < 0.05)
     assert 0 < found.tally.rejected == rejected < 16
     with pytest.warns(lj.LmmWarning, match="covariance structures"):
         lj.extend(fit, along="Subject", n=20)
@@ -266,7 +265,7 @@ def test_a_curve_keeps_the_method_of_its_pilot():
     frame = lj.simulate_design({"id": GROUPS}, within={"time": range(ROWS)})
     y = lj.simulate(intercepts(), truth(0.5), 1, key=1)[0]
     fit = lj.lmm("y ~ time + (1 | id)", frame.assign(y=y), method="ML")
-    options = {"test": "time", "nsim": 500, "key": 1}
+    options = {"test": "time", "nsim": LANES, "key": 1}
     curve = lj.power_curve(fit, truth(0.5), along={"groups": [GROUPS, 20]}, **options)
     by = [lj.power(intercepts(), truth(0.5), method=m, **options).power for m in ("ML", "REML")]
     assert curve.frame.power[0] == by[0] > by[1]
@@ -282,7 +281,7 @@ def test_bad_arguments():
         ({"test": lambda fits: 0.5}, "shape"),
     ):
         with pytest.raises(lj.LmmError, match=match):
-            lj.power(intercepts(), truth(0.5), **{"nsim": 20, **options})
+            lj.power(intercepts(), truth(0.5), **{"nsim": LANES, **options})
     with pytest.raises(lj.LmmError, match="truth"):
         lj.power(intercepts())
 
