@@ -154,9 +154,10 @@ class SymmetricRoot(Unstructured):
     symmetric: ClassVar[bool] = True
 
     def from_factor(self, factor: np.ndarray) -> np.ndarray:
+        # Of a stack of factors too: it is asked for thousands.
         left, values, _ = np.linalg.svd(np.asarray(factor, np.float64))
         row, col = self._positions()
-        return ((left * values) @ left.T)[row, col]
+        return ((left * values[..., None, :]) @ np.swapaxes(left, -1, -2))[..., row, col]
 
     def search_form(self) -> Covariance:
         return self
