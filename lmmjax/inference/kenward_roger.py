@@ -129,6 +129,11 @@ def kenward_roger(fitted: Fitted) -> KenwardRoger:
     Kenward & Roger (1997), equations 1 to 5, with the expected information of the components.
     The cost is that of a few evaluations of the criterion with its Hessian.
 
+    With prior weights the residuals' covariance is ``sigma^2 W^-1``, as in the fit. pbkrtest
+    (0.5.2) takes ``sigma^2 I`` there, beside the weighted fit's covariance of the fixed effects:
+    its standard errors and degrees of freedom of weighted fits differ, the latter by a factor of 2
+    at times. Without weights the two agree.
+
     Examples
     --------
     >>> import lmmjax as lj
