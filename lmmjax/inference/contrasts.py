@@ -65,17 +65,17 @@ def f_upper(F: float, num_df: float, den_df: float) -> float:
     return float(tail)
 
 
-def pooled_df(nu: np.ndarray) -> float:
-    """Denominator df of the mean of q squared t variables with df ``nu``, shape (q,).
+def pooled_df(nu: np.ndarray) -> np.ndarray:
+    """Denominator df of the mean of q squared t variables with df ``nu``, shape (..., q).
 
     The F distribution with the same mean (Fai & Cornelius 1996).
     """
-    if np.all(np.abs(np.diff(nu)) < 1e-8):
-        return float(np.mean(nu))
-    if np.any(nu <= 2.0):
-        return 2.0
-    E = float(np.sum(nu / (nu - 2.0)))
-    return 2.0 * E / (E - nu.size)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        E = np.sum(nu / (nu - 2.0), axis=-1)
+        pooled = 2.0 * E / (E - nu.shape[-1])
+    pooled = np.where(np.any(nu <= 2.0, axis=-1), 2.0, pooled)
+    same = np.all(np.abs(np.diff(nu, axis=-1)) < 1e-8, axis=-1)
+    return np.where(same, np.mean(nu, axis=-1), pooled)
 
 
 def f_test(fit: LinearMixedModelResult, L: np.ndarray, rhs: np.ndarray, ddf: str) -> FTest:
@@ -115,7 +115,7 @@ def f_test(fit: LinearMixedModelResult, L: np.ndarray, rhs: np.ndarray, ddf: str
         den_df = np.inf
         if ddf == "satterthwaite":
             den_df = pooled_df(contrast_df(rows, fit.raw.estimate.fixed))
-    F = float(wald) / q
+    F, den_df, scale = float(wald) / q, float(den_df), float(scale)
     return FTest(F * fit.sigma**2, q, den_df, scale * F, f_upper(scale * F, q, den_df))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import jax
@@ -79,10 +80,12 @@ def fit_many(
     design, prepared, reml = resolve(model, method)
     Y = checked_responses(Y, design.X.shape[0])
     shared = cross_products(prepared, np.where(np.isnan(Y[0]), 0.0, Y[0]))
-    if np.isnan(Y).any() and not is_elementwise(shared):
+    missing = np.isnan(Y)
+    present = ~missing if missing.any() else None
+    if present is not None and not is_elementwise(shared):
         parts = [fit_present(prepared, y, reml) for y in Y]
         whole = jax.tree.map(lambda *xs: np.stack(xs), *parts)
-        return ManyFits(design, prepared, reml, whole)
+        return ManyFits(design, prepared, reml, whole, present)
     chunks = fit_chunks(
         shared,
         response_source(prepared, Y),
@@ -92,16 +95,23 @@ def fit_many(
         workers=workers,
         mesh=mesh,
     )
-    return ManyFits.collect(design, prepared, reml, [chunk.estimate for chunk in chunks])
+    return ManyFits.collect(design, prepared, reml, [chunk.estimate for chunk in chunks], present)
 
 
 def fit_present(prepared: Prepared, y: np.ndarray, reml: bool) -> Estimate:
-    """Fit the rows whose response is not NaN, the design prepared anew for them.
-
-    For designs whose elimination does not run in batches. All arrays keep their shapes, absent rows
-    weigh nothing, and what was compiled serves all replicates.
-    """
+    """Fit the rows whose response is not NaN, for designs that do not run in batches."""
     present = ~np.isnan(y)
+    smaller = rows_present(prepared, present)
+    found = fit_data(cross_products(smaller, np.where(present, y, 0.0)), reml=reml)
+    return found._replace(factors=change_columns(found.factors, smaller, prepared))
+
+
+def rows_present(prepared: Prepared, present: np.ndarray) -> Prepared:
+    """The design prepared anew for some of its rows.
+
+    All arrays keep their shapes, absent rows weigh nothing, and what was compiled serves all
+    replicates.
+    """
     root = np.asarray(prepared.root_weights)
     factor, basis = np.asarray(prepared.basis.factor), np.asarray(prepared.basis.q)
     rows = [
@@ -114,21 +124,23 @@ def fit_present(prepared: Prepared, y: np.ndarray, reml: bool) -> Estimate:
             strict=True,
         )
     ]
-    smaller = prepare(
+    return prepare(
         basis @ factor / root[:, None],
         rows,
         prepared.structures,
         weights=np.where(present, root**2, 0.0),
         offset=prepared.offset,
     )
-    data = cross_products(smaller, np.where(present, y, 0.0))
-    found = fit_data(data, reml=reml)
-    # In the standardised columns of the whole design, as all others.
-    factors = tuple(
-        t @ np.linalg.solve(own, f)
-        for t, own, f in zip(prepared.transforms, smaller.transforms, found.factors, strict=True)
+
+
+def change_columns(
+    factors: Sequence[np.ndarray], given: Prepared, wanted: Prepared
+) -> tuple[np.ndarray, ...]:
+    """Square roots of the terms' covariances, in the standardised columns of another design."""
+    return tuple(
+        new @ np.linalg.solve(old, f)
+        for new, old, f in zip(wanted.transforms, given.transforms, factors, strict=True)
     )
-    return found._replace(factors=factors)
 
 
 def resolve(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lmmjax.design import Design
+    from lmmjax.inference.kenward_roger import KenwardRoger
     from lmmjax.likelihood.crossproducts import Prepared
 
 
@@ -36,6 +37,8 @@ class ManyFits:
     reml : bool
     estimate : Estimate
         All estimates as arrays, replicates first.
+    present : ndarray of bool, shape (replicates, n), or None
+        Which rows each replicate has, where some are missing.
 
     Examples
     --------
@@ -52,14 +55,20 @@ class ManyFits:
     prepared: Prepared
     reml: bool
     estimate: Estimate
+    present: np.ndarray | None = None
 
     @classmethod
     def collect(
-        cls, design: Design, prepared: Prepared, reml: bool, parts: Sequence[Estimate]
+        cls,
+        design: Design,
+        prepared: Prepared,
+        reml: bool,
+        parts: Sequence[Estimate],
+        present: np.ndarray | None = None,
     ) -> ManyFits:
         """From the estimates of consecutive chunks."""
         whole = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
-        return cls(design, prepared, reml, whole)
+        return cls(design, prepared, reml, whole, present)
 
     def __repr__(self) -> str:
         return (
@@ -146,6 +155,59 @@ class ManyFits:
             raise LmmError(f"level must lie between 0 and 1, not {level!r}")
         half = stdtrit(self.df, 0.5 + level / 2) * self.se
         return np.stack([self.beta - half, self.beta + half], axis=-1)
+
+    @cached_property
+    def kenward_roger(self) -> KenwardRoger:
+        """Kenward and Roger's adjusted covariance of the fixed effects, of each fit.
+
+        Arrays with the replicates' axis first; NaN for a fit without estimates.
+
+        Raises
+        ------
+        LmmError
+            The fits are by ML, or a covariance structure is not linear in its parameters.
+        """
+        from lmmjax.many.kenward_roger import kenward_roger_of_many
+
+        return kenward_roger_of_many(self)
+
+    def contest(
+        self, L: Any, rhs: Any = None, *, joint: bool = True, ddf: str = "satterthwaite"
+    ) -> pd.DataFrame:
+        """Test contrasts of the fixed effects in every fit.
+
+        Parameters
+        ----------
+        L : str, sequence of str, or array of shape (q, p) or (p,)
+            Hypotheses such as ``"time = 0"``, or their weights.
+        rhs : float or array of shape (q,), optional
+            Right-hand sides of weights given as numbers; 0 by default.
+        joint : bool, default True
+            All hypotheses by one F test, or each by a t test.
+        ddf : {"satterthwaite", "kenward-roger", "asymptotic"}
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each replicate (and hypothesis), with the columns of
+            :meth:`LinearMixedModelResult.contest`, ``status`` and ``singular``.
+
+        Raises
+        ------
+        LmmError
+            A hypothesis cannot be read, or follows from the others; the method is not known.
+
+        Examples
+        --------
+        >>> import lmmjax as lj
+        >>> fit = lj.lmm("Reaction ~ Days + (Days | Subject)", lj.datasets.load("sleepstudy"))
+        >>> many = lj.fit_many(fit, fit.simulate(3, key=1))
+        >>> many.contest("Days = 10", ddf="kenward-roger")["DenDF"].round(3).tolist()
+        [17.0, 17.0, 17.0]
+        """
+        from lmmjax.many.contests import contest
+
+        return contest(self, L, rhs, joint=joint, ddf=ddf)
 
     # --- variances -------------------------------------------------------------------------------
 

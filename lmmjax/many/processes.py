@@ -82,9 +82,17 @@ def concatenate(parts: Sequence[ManyFits]) -> ManyFits:
     head = parts[0]
     if any(part.names != head.names or part.reml != head.reml for part in parts):
         raise LmmError("fits of different models, or by different methods, cannot be put together")
-    return ManyFits.collect(
-        head.design, head.prepared, head.reml, [part.estimate for part in parts]
-    )
+    present = None
+    if any(part.present is not None for part in parts):
+        present = np.concatenate([_present(part) for part in parts])
+    estimates = [part.estimate for part in parts]
+    return ManyFits.collect(head.design, head.prepared, head.reml, estimates, present)
+
+
+def _present(part: ManyFits) -> np.ndarray:
+    if part.present is not None:
+        return part.present
+    return np.ones((len(part), part.design.X.shape[0]), bool)
 
 
 def gather(part: ManyFits) -> ManyFits:
@@ -114,5 +122,7 @@ def gather(part: ManyFits) -> ManyFits:
             every = np.asarray(process_allgather(padded)).reshape(len(counts), *padded.shape)
             return np.concatenate([e[:n] for e, n in zip(every, counts, strict=True)])
 
-        estimate = jax.tree.map(whole, part.estimate)
-    return ManyFits(part.design, part.prepared, part.reml, estimate)
+        estimate, present = jax.tree.map(whole, part.estimate), None
+        if np.any(process_allgather(np.int64(part.present is not None))):
+            present = whole(_present(part))
+    return ManyFits(part.design, part.prepared, part.reml, estimate, present)

@@ -138,8 +138,12 @@ def simulated_source(
     return source
 
 
+def any_response(prepared: Prepared) -> np.ndarray:
+    """Some response, shape (n,), for what does not depend on it."""
+    # Not a seed that a predictor may have been drawn with.
+    return np.random.default_rng(7_263_910_458).normal(size=prepared.root_weights.shape[0])
+
+
 def any_lane(prepared: Prepared) -> CrossProducts:
     """Cross-products of some response: for what all lanes share."""
-    # Not a seed that a predictor may have been drawn with.
-    noise = np.random.default_rng(7_263_910_458).normal(size=prepared.n_obs)
-    return cross_products(prepared, noise)
+    return cross_products(prepared, any_response(prepared))

@@ -41,12 +41,16 @@ def check_level(level: float) -> float:
 
 
 def contrast_df(contrasts: np.ndarray, inference: FixedInference) -> np.ndarray:
-    """Satterthwaite's degrees of freedom of each row of `contrasts`, shape (q, p), on the host."""
-    cov = np.asarray(inference.vcov)
-    variance = np.sum((contrasts @ cov) * contrasts, axis=1)
-    first = np.moveaxis(np.asarray(inference.vcov_first), -1, 0)
-    gradient = np.stack([np.sum((contrasts @ d) * contrasts, axis=1) for d in first], axis=1)
-    spread = np.sum((gradient @ np.asarray(inference.parameter_cov)) * gradient, axis=1)
+    """Satterthwaite's degrees of freedom of each row of `contrasts`, shape (..., q, p).
+
+    On the host; of one fit or of many, whose axis then comes first.
+    """
+    cov, first = np.asarray(inference.vcov), np.asarray(inference.vcov_first)
+    variance = np.sum((contrasts @ cov) * contrasts, axis=-1)
+    first = np.moveaxis(first, -1, -3)
+    by_component = contrasts[..., None, :, :]
+    gradient = np.swapaxes(np.sum((by_component @ first) * by_component, axis=-1), -1, -2)
+    spread = np.sum((gradient @ np.asarray(inference.parameter_cov)) * gradient, axis=-1)
     with np.errstate(divide="ignore", invalid="ignore"):
         return 2.0 * variance**2 / spread
 

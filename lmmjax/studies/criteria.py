@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lmmjax.errors import LmmError
-from lmmjax.inference.contrasts import RANK_TOL
 from lmmjax.inference.hypotheses import Hypotheses, parse_hypotheses
+from lmmjax.many.contests import f_tests, t_tests
 from lmmjax.many.fits import ManyFits
+from lmmjax.reading.coefficients import t_quantile
 
 if TYPE_CHECKING:
     from lmmjax.simulation.parameters import TrueParameters
-
-DDF = ("satterthwaite", "asymptotic")
 
 
 @dataclass(frozen=True)
@@ -76,15 +75,13 @@ def criterion(test: Any, names: tuple[str, ...], truth: TrueParameters, ddf: str
         Coefficients.
     truth : TrueParameters
     ddf : str
-        One of ``DDF``.
+        One of ``lmmjax.inference.contrasts.METHODS``.
 
     Raises
     ------
     LmmError
         The test cannot be read, or is none.
     """
-    if ddf not in DDF:
-        raise LmmError(f"ddf must be one of {', '.join(map(repr, DDF))}, not {ddf!r}")
     if callable(test):
         label = getattr(test, "__name__", "test")
         return Criterion(label, lambda many: _by_user(test, many), identity=code_identity(test))
@@ -105,8 +102,8 @@ def criterion(test: Any, names: tuple[str, ...], truth: TrueParameters, ddf: str
     if len(L) == 1:
         true = float((L @ np.asarray(truth.beta))[0])
         null = float(rhs[0])
-        return Criterion(label, lambda m: _t_test(m, L[0], null, ddf), true, null, (L, rhs))
-    return Criterion(label, lambda m: _f_test(m, L, rhs, ddf), identity=(L, rhs))
+        return Criterion(label, lambda m: _t_test(m, L, rhs, ddf), true, null, (L, rhs))
+    return Criterion(label, lambda m: Found(f_tests(m, L, rhs, ddf).p), identity=(L, rhs))
 
 
 def code_identity(function: Any) -> tuple[Any, ...]:
@@ -137,61 +134,10 @@ def _plain_part(value: Any) -> Any:
     return repr(value) if plain or parts else type(value).__qualname__
 
 
-def contrast_dfs(many: ManyFits, rows: np.ndarray) -> np.ndarray:
-    """Satterthwaite's df of contrasts that may differ between replicates.
-
-    ``rows`` has shape (replicates, q, p) or (q, p); result shape (replicates, q).
-    """
-    fixed = many.estimate.fixed
-    variance = (
-        np.einsum("...qa,rab,...qb->rq", rows, fixed.vcov, rows)
-        if rows.ndim == 2
-        else (np.einsum("rqa,rab,rqb->rq", rows, fixed.vcov, rows))
-    )
-    spec = "qa,rabm,qb->rqm" if rows.ndim == 2 else "rqa,rabm,rqb->rqm"
-    gradient = np.einsum(spec, rows, fixed.vcov_first, rows, optimize=True)
-    spread = np.einsum("rqm,rmn,rqn->rq", gradient, fixed.parameter_cov, gradient, optimize=True)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return 2.0 * variance**2 / spread
-
-
-def _t_test(many: ManyFits, row: np.ndarray, rhs: float, ddf: str) -> Found:
-    from scipy.special import ndtr, stdtr, stdtrit
-
-    estimate = many.beta @ row
-    error = np.sqrt(np.einsum("a,rab,b->r", row, many.vcov, row))
-    t = np.abs(estimate - rhs) / error
-    if ddf == "asymptotic":
-        return Found(2.0 * ndtr(-t), estimate, error, 1.959963984540054 * error)
-    df = contrast_dfs(many, row[None])[:, 0]
-    return Found(2.0 * stdtr(df, -t), estimate, error, stdtrit(df, 0.975) * error)
-
-
-def _f_test(many: ManyFits, L: np.ndarray, rhs: np.ndarray, ddf: str) -> Found:
-    """Joint test of several hypotheses: see :func:`lmmjax.inference.contrasts.f_test`."""
-    from scipy.special import chdtrc, fdtrc
-
-    rank = np.linalg.matrix_rank(L, tol=RANK_TOL * np.abs(L).max())
-    if rank < len(L):
-        raise LmmError(f"the {len(L)} hypotheses are only {rank}: leave out those that follow")
-    q = len(L)
-    values, vectors = np.linalg.eigh(L @ many.vcov @ L.T)
-    rows = np.swapaxes(vectors, 1, 2) @ L
-    difference = np.einsum("rqa,ra->rq", rows, many.beta) - np.einsum("rcq,c->rq", vectors, rhs)
-    F = np.mean(difference**2 / values, axis=1)
-    if ddf == "asymptotic":
-        return Found(chdtrc(q, q * F))
-    return Found(fdtrc(q, pooled_dfs(contrast_dfs(many, rows)), F))
-
-
-def pooled_dfs(nu: np.ndarray) -> np.ndarray:
-    """:func:`lmmjax.inference.contrasts.pooled_df` of each row of ``nu``, shape (replicates, q)."""
-    q = nu.shape[1]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        E = np.sum(nu / (nu - 2.0), axis=1)
-        pooled = 2.0 * E / (E - q)
-    pooled = np.where(np.any(nu <= 2.0, axis=1), 2.0, pooled)
-    return np.where(np.ptp(nu, axis=1) < 1e-8, nu.mean(axis=1), pooled)
+def _t_test(many: ManyFits, L: np.ndarray, rhs: np.ndarray, ddf: str) -> Found:
+    found = t_tests(many, L, rhs, ddf)
+    half = t_quantile(0.95, found.df[:, 0]) * found.se[:, 0]
+    return Found(found.p[:, 0], found.estimate[:, 0], found.se[:, 0], half)
 
 
 def _by_user(test: Callable[[ManyFits], Any], many: ManyFits) -> Found:

@@ -12,6 +12,8 @@ import jax
 import numpy as np
 
 from lmmjax.errors import LmmError, LmmWarning
+from lmmjax.inference.contrasts import check_method
+from lmmjax.inference.kenward_roger import check_reml
 from lmmjax.many.fit_many import fit_many, resolve
 from lmmjax.many.fits import ManyFits
 from lmmjax.many.runner import chunk_lanes, fit_chunks
@@ -143,7 +145,7 @@ def power(
     *,
     alpha: float = 0.05,
     nsim: int = 1000,
-    ddf: Literal["satterthwaite", "asymptotic"] = "satterthwaite",
+    ddf: Literal["satterthwaite", "kenward-roger", "asymptotic"] = "satterthwaite",
     method: Literal["REML", "ML"] | None = None,
     key: Any = 0,
     stop_width: float | None = None,
@@ -167,7 +169,7 @@ def power(
         Level of the test.
     nsim : int, default 1000
         Data sets at most.
-    ddf : {"satterthwaite", "asymptotic"}, default "satterthwaite"
+    ddf : {"satterthwaite", "kenward-roger", "asymptotic"}, default "satterthwaite"
         Degrees of freedom of t and F tests.
     method : {"REML", "ML"}, optional
         By default that of the fit, or REML.
@@ -216,6 +218,9 @@ def power(
     if not isinstance(nsim, int | np.integer) or nsim < 1:
         raise LmmError(f"nsim must be an int of at least 1, not {nsim!r}")
     design, prepared, reml = resolve(model, method)
+    ddf = check_method(ddf)  # type: ignore[assignment]
+    if ddf == "kenward-roger":
+        check_reml(reml)
     if parameters is None:
         if not hasattr(model, "raw"):
             raise LmmError("a design alone has no truth: give parameters (lj.TrueParameters)")

@@ -1,0 +1,116 @@
+"""Tests of linear combinations of the fixed effects in many fits at a time.
+
+The single fit's are in :mod:`lmmjax.inference.contrasts`, with the sources.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from lmmjax.errors import LmmError
+from lmmjax.inference.contrasts import RANK_TOL, as_hypotheses, check_method, pooled_df
+from lmmjax.inference.kenward_roger import denominator
+from lmmjax.reading.coefficients import contrast_df, two_sided_p
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lmmjax.many.fits import ManyFits
+
+
+class TTests(NamedTuple):
+    """Tests of single hypotheses, each array of shape (replicates, q)."""
+
+    estimate: np.ndarray
+    se: np.ndarray
+    df: np.ndarray
+    t: np.ndarray
+    p: np.ndarray
+
+
+class FTests(NamedTuple):
+    """Joint tests, each array of shape (replicates,)."""
+
+    F: np.ndarray
+    den_df: np.ndarray
+    p: np.ndarray
+
+
+def t_tests(many: ManyFits, L: np.ndarray, rhs: np.ndarray, ddf: str) -> TTests:
+    """Each of ``L beta = rhs`` by itself, L of shape (q, p)."""
+    estimate = many.beta @ L.T
+    V, df = many.vcov, np.full(estimate.shape, np.inf)
+    if ddf == "kenward-roger":
+        kr = many.kenward_roger
+        V = kr.adjusted
+        df = np.stack([denominator(row[None], kr).df for row in L], axis=1)
+    elif ddf == "satterthwaite":
+        df = contrast_df(L, many.estimate.fixed)
+    se = np.sqrt(np.sum((L @ V) * L, axis=-1))
+    t = (estimate - rhs) / se
+    return TTests(estimate, se, df, t, two_sided_p(t, df))
+
+
+def f_tests(many: ManyFits, L: np.ndarray, rhs: np.ndarray, ddf: str) -> FTests:
+    """All of ``L beta = rhs`` together, L of shape (q, p) and full row rank.
+
+    Raises
+    ------
+    LmmError
+        A hypothesis follows from the others.
+    """
+    from scipy.special import chdtrc, fdtrc
+
+    q = len(L)
+    rank = np.linalg.matrix_rank(L, tol=RANK_TOL * np.abs(L).max())
+    if rank < q:
+        raise LmmError(f"the {q} hypotheses are only {rank}: leave out those that follow")
+    kr = many.kenward_roger if ddf == "kenward-roger" else None
+    V = L @ (many.vcov if kr is None else kr.adjusted) @ L.T
+    # A fit without estimates has no p value, and must not stop the others.
+    usable = np.isfinite(V).all(axis=(1, 2))
+    V[~usable] = np.eye(q)
+    values, vectors = np.linalg.eigh(V)
+    rows = np.swapaxes(vectors, 1, 2) @ L
+    difference = np.einsum("rqa,ra->rq", rows, many.beta) - np.einsum("rcq,c->rq", vectors, rhs)
+    F = np.where(usable, np.mean(difference**2 / values, axis=1), np.nan)
+    if ddf == "asymptotic":
+        return FTests(F, np.full(F.shape, np.inf), chdtrc(q, q * F))
+    if kr is None:
+        den_df = pooled_df(contrast_df(rows, many.estimate.fixed))
+    else:
+        den_df, scale = denominator(L, kr)
+        F = scale * F
+    return FTests(F, den_df, fdtrc(q, den_df, F))
+
+
+def contest(
+    many: ManyFits, L: Any, rhs: Any = None, *, joint: bool = True, ddf: str = "satterthwaite"
+) -> pd.DataFrame:
+    """Test contrasts of many fits; :meth:`ManyFits.contest` documents it."""
+    import pandas as pd
+
+    ddf = check_method(ddf)
+    hypotheses = as_hypotheses(L, rhs, many.names)
+    count, q = len(many), len(hypotheses.L)
+    how = {"status": many.status, "singular": many.singular}
+    if joint:
+        test = f_tests(many, hypotheses.L, hypotheses.rhs, ddf)
+        columns = {"NumDF": np.full(count, q), "DenDF": test.den_df, "F value": test.F}
+        index = pd.RangeIndex(count, name="replicate")
+        return pd.DataFrame({**columns, "Pr(>F)": test.p, **how}, index=index)
+    tests = t_tests(many, hypotheses.L, hypotheses.rhs, ddf)
+    index = pd.MultiIndex.from_product(
+        [range(count), list(hypotheses.labels)], names=["replicate", "hypothesis"]
+    )
+    columns = {
+        "Estimate": tests.estimate.ravel(),
+        "Std. Error": tests.se.ravel(),
+        "df": tests.df.ravel(),
+        "t value": tests.t.ravel(),
+        "Pr(>|t|)": tests.p.ravel(),
+    }
+    how = {name: np.repeat(x, q) for name, x in how.items()}
+    return pd.DataFrame({**columns, **how}, index=index)
