@@ -164,7 +164,7 @@ def cell(x: int, n: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="How often each test rejects a true null.")
     parser.add_argument("--replicates", type=int, default=10_000)
     parser.add_argument("--designs", nargs="*", help="parts of names")
     parser.add_argument("--out", type=Path, default=OUT)
