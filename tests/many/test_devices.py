@@ -13,6 +13,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 from jax.sharding import Mesh
 
@@ -99,3 +100,17 @@ def test_an_executor_maps_shares(whole):
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
         parts = list(executor.map(partial(piece, design=design, truth=truth), shares))
     np.testing.assert_allclose(lj.concatenate(parts).criterion, whole.criterion, rtol=1e-12)
+
+
+def test_dask_maps_the_cells_of_a_power_curve(tmp_path):
+    """The script of the README, on two worker processes; the same powers as here."""
+    out = tmp_path / "power.csv"
+    script = SCRIPT.with_name("power_with_dask.py")
+    grid = ["--groups", str(GROUPS), "20", "--effects", "0.8", "--nsim", "300"]
+    run = [sys.executable, script, *grid, "--out", out]
+    subprocess.run(run, check=True, capture_output=True, timeout=300)
+    table = pd.read_csv(out)
+    assert table.groups.tolist() == [GROUPS, 20]
+    here = lj.power(*study(), "time", nsim=300, key=1)
+    assert table.power[0] == here.power
+    np.testing.assert_allclose(table.loc[0, ["lower", "upper"]].astype(float), here.interval)
