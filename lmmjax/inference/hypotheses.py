@@ -15,7 +15,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -221,3 +221,60 @@ def parse_hypotheses(text: str | Sequence[str], names: Sequence[str]) -> Hypothe
         np.array([0.0 - linear.constant for linear, _ in rows]),
         tuple(label for _, label in rows),
     )
+
+
+def as_hypotheses(given: Any, rhs: Any, names: Sequence[str]) -> Hypotheses:
+    """Text or numbers as ``L beta = rhs``, or an error that says what is wrong with them.
+
+    Parameters
+    ----------
+    given : str, sequence of str, array or data frame, shape (q, p) or (p,)
+        Hypotheses, or the coefficients' weights; a frame's rows name them.
+    rhs : float or array of shape (q,), optional
+        Beside weights; by default 0.
+    names : sequence of str, length p
+        The coefficients.
+
+    Examples
+    --------
+    >>> as_hypotheses([[0, 1, -1]], 2.0, ["(Intercept)", "b", "c"]).labels
+    ('b - c',)
+    """
+    texts = [given] if isinstance(given, str) else given
+    if isinstance(texts, Sequence) and texts and all(isinstance(t, str) for t in texts):
+        found = parse_hypotheses(texts, names)
+        if rhs is not None:
+            raise LmmError("hypotheses given as text hold their right-hand sides: leave rhs out")
+        return found
+    L = np.asarray(given, np.float64)
+    L = L[None] if L.ndim == 1 else L
+    p = len(names)
+    if L.ndim != 2 or L.shape[1] != p or not L.shape[0]:
+        raise LmmError(
+            f"L has shape {np.shape(given)}; it needs one column for each of the {p} coefficients: "
+            + ", ".join(names)
+        )
+    right = np.zeros(len(L)) if rhs is None else np.asarray(rhs, np.float64)
+    if right.ndim == 0:
+        right = np.full(len(L), float(right))
+    if right.shape != (len(L),):
+        raise LmmError(f"rhs has shape {right.shape}; L has {len(L)} rows")
+    if not (np.all(np.isfinite(L)) and np.all(np.isfinite(right))):
+        raise LmmError("L and rhs must be finite")
+    empty = np.flatnonzero(~L.any(axis=1))
+    if empty.size:
+        raise LmmError(f"row {int(empty[0])} of L is zero: it says nothing about any coefficient")
+    # The rows of a data frame have names; a list has an `index` too, which is another thing.
+    index = getattr(given, "index", None) if hasattr(given, "columns") else None
+    labels = [_label(row, names) for row in L] if index is None else [str(i) for i in index]
+    return Hypotheses(L, right, tuple(labels))
+
+
+def _label(row: np.ndarray, names: Sequence[str]) -> str:
+    parts = []
+    for weight, name in zip(row, names, strict=True):
+        if weight:
+            size = "" if abs(weight) == 1.0 else f"{abs(weight):g} * "
+            sign = ("-" if weight < 0 else "") if not parts else (" - " if weight < 0 else " + ")
+            parts.append(f"{sign}{size}{name}")
+    return "".join(parts)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from lmmjax.errors import LmmError
-from lmmjax.inference.contrasts import RANK_TOL, as_hypotheses, check_method, pooled_df
+from lmmjax.inference.contrasts import RANK_TOL, check_method, pooled_df
+from lmmjax.inference.hypotheses import as_hypotheses
 from lmmjax.inference.kenward_roger import denominator
 from lmmjax.reading.coefficients import contrast_df, two_sided_p
 

@@ -252,6 +252,15 @@ def test_adjusted_p_values(case):
     assert_allclose(bonferroni, np.minimum(1, 4 * raw))
 
 
+def test_weights_as_lists_arrays_or_a_frame(sleep):
+    for joint in (True, False):
+        lists = sleep.contest([[0, 1], [1, 5]], joint=joint)
+        pd.testing.assert_frame_equal(lists, sleep.contest(np.array([[0, 1], [1, 5]]), joint=joint))
+    named = pd.DataFrame([[0, 1], [1, 5]], index=["slope", "day 5"])
+    assert list(sleep.contest(named, joint=False).index) == ["slope", "day 5"]
+    assert list(lists.index) == ["Days", "(Intercept) + 5 * Days"]
+
+
 @pytest.mark.parametrize("ddf", ["satterthwaite", "kenward-roger"])
 def test_redundant_rows_change_nothing(case, ddf):
     _, fit = case("uneven_mixed")
