@@ -26,6 +26,12 @@ def order_quantile(values: np.ndarray, share: np.ndarray) -> np.ndarray:
     return np.where(place == low, below, below + weight * (above - below))
 
 
+def check_type(type: str) -> None:
+    """Raise unless an interval's type is known."""
+    if type not in TYPES:
+        raise LmmError(f"type must be one of {', '.join(map(repr, TYPES))}, not {type!r}")
+
+
 def interval(
     original: float,
     replicates: np.ndarray,
@@ -43,12 +49,12 @@ def interval(
     type : str
         One of ``TYPES``.
     jackknife : ndarray, shape (groups,), optional
-        The statistic without each group, for ``"bca"``.
+        The statistic without each group, for ``"bca"``. Where it has no value without one of them
+        there is no interval.
     """
     from scipy.special import ndtr, ndtri
 
-    if type not in TYPES:
-        raise LmmError(f"type must be one of {', '.join(map(repr, TYPES))}, not {type!r}")
+    check_type(type)
     tails = np.array([0.5 - level / 2, 0.5 + level / 2])
     finite = replicates[np.isfinite(replicates)]
     if finite.size < 2 or not np.isfinite(original):
@@ -62,8 +68,9 @@ def interval(
         return float(low), float(high)
     if type == "bca":
         assert jackknife is not None
-        below = np.mean(finite < original)
-        if below in (0.0, 1.0):
+        # At a boundary the estimates differ by rounding alone, which is no order.
+        below = np.mean(finite < original - 1e-6 * finite.std())
+        if below in (0.0, 1.0) or not np.all(np.isfinite(jackknife)):
             return np.nan, np.nan
         z0 = ndtri(below)
         influence = jackknife.mean() - jackknife

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import warnings
+from contextlib import closing
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+import jax
 import numpy as np
 
+from lmmjax.bootstrap.cases import case_estimates
+from lmmjax.bootstrap.estimable import estimable
 from lmmjax.bootstrap.intervals import interval
+from lmmjax.bootstrap.refits import refit_responses
 from lmmjax.bootstrap.schemes import (
     KINDS,
     Kind,
-    case_estimates,
     outermost,
     residual_responses,
     wild_responses,
 )
 from lmmjax.bootstrap.statistic import Statistic, evaluate
-from lmmjax.errors import LmmError
+from lmmjax.errors import ConvergenceWarning, LmmError
 from lmmjax.many.fit_many import fit_many
 from lmmjax.many.fits import ManyFits
 from lmmjax.reading.coefficients import check_level
+from lmmjax.studies.progress import Progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,30 +44,51 @@ class Bootstrap:
     fit : LinearMixedModelResult
     kind : str
     fits : ManyFits
-        All replicates, those that did not converge too.
+        All replicates, those without estimates too (their numbers are NaN).
     statistic : callable or None
+    lost : int
+        Draws of whole groups that do not determine the model, as when no group with one level of a
+        predictor was drawn. They have no fit and are left out.
     """
 
     fit: LinearMixedModelResult
     kind: str
     fits: ManyFits
     statistic: Statistic | None = None
+    lost: int = 0
 
     @cached_property
     def replicates(self) -> pd.DataFrame:
-        """A row for each replicate that converged, a column for each statistic."""
+        """A row for each replicate that converged, a column for each statistic.
+
+        Raises
+        ------
+        LmmError
+            Fewer than two converged.
+        """
         import pandas as pd
 
-        columns = evaluate(self.statistic, self.fits)
         done = self.fits.converged
-        return pd.DataFrame({name: x[done] for name, x in columns.items()})
+        if np.count_nonzero(done) < 2:
+            raise LmmError(
+                f"{np.count_nonzero(done)} of {len(done)} replicates could be fitted "
+                f"({self._failures()}): there is nothing to see from. Use kind='parametric', or a "
+                "smaller model"
+            )
+        if not done.all():
+            columns = evaluate(self.statistic, _some(self.fits, done))
+        else:
+            columns = evaluate(self.statistic, self.fits)
+        return pd.DataFrame(columns)
 
     @cached_property
     def original(self) -> pd.Series:
         """The statistics of the fit itself."""
         import pandas as pd
 
-        one = fit_many(self.fit, self.fit.design.y[None])
+        raw = self.fit.raw
+        estimate = jax.tree.map(lambda x: np.asarray(x)[None], raw.estimate)
+        one = ManyFits(self.fit.design, raw.prepared, self.fit.reml, estimate)
         values = {name: x[0] for name, x in evaluate(self.statistic, one).items()}
         return pd.Series(values, name="original")
 
@@ -81,13 +108,23 @@ class Bootstrap:
 
     @cached_property
     def jackknife(self) -> pd.DataFrame:
-        """The statistics without each of the groups, one row a group."""
+        """The statistics without each of the groups, one row a group.
+
+        NaN where the model cannot be estimated without the group, or the fit did not converge.
+        """
         import pandas as pd
 
-        index, count = outermost(self.fit)
-        y = self.fit.design.y
-        without = np.where(index[None] == np.arange(count)[:, None], np.nan, y)
-        return pd.DataFrame(evaluate(self.statistic, fit_many(self.fit, without)))
+        index, count = outermost(self.fit, "another type of interval")
+        possible = estimable(self.fit, index, count, 1.0 - np.eye(count))
+        groups = np.flatnonzero(possible)
+        table = pd.DataFrame(np.nan, index=range(count), columns=self.original.index)
+        if groups.size:
+            without = np.where(index[None] == groups[:, None], np.nan, self.fit.design.y)
+            fits = fit_many(self.fit, without)
+            done = fits.converged
+            if done.any():
+                table.iloc[groups[done]] = pd.DataFrame(evaluate(self.statistic, _some(fits, done)))
+        return table
 
     def conf_int(
         self,
@@ -111,7 +148,13 @@ class Bootstrap:
         Raises
         ------
         LmmError
-            `level` or `type` is not possible.
+            `level` or `type` is not possible; or BCa is asked for where it can be had for no
+            statistic, or groups are crossed.
+
+        Warns
+        -----
+        ConvergenceWarning
+            Some statistics have no BCa interval, and are NaN.
 
         Notes
         -----
@@ -132,7 +175,10 @@ class Bootstrap:
             )
             for name in self.replicates
         }
-        return pd.DataFrame.from_dict(rows, orient="index", columns=["lower", "upper"])
+        found = pd.DataFrame.from_dict(rows, orient="index", columns=["lower", "upper"])
+        if jackknife is not None:
+            _say_missing(found.loc[self.original.notna()], jackknife)
+        return found
 
     def plot(self, statistics: Any = None) -> Any:
         """Histograms of the replicates; see :func:`lmmjax.plot.bootstrap`."""
@@ -143,15 +189,56 @@ class Bootstrap:
     def __repr__(self) -> str:
         return f"<{self.__class__.__name__}: {self.kind}, {len(self.fits)} replicates>"
 
+    def _failures(self) -> str:
+        """What is left out, in words."""
+        lost, failed = self.lost, int(np.count_nonzero(~self.fits.converged)) - self.lost
+        notes = []
+        if lost:
+            notes.append(
+                f"{lost} drew groups that do not determine the model and "
+                f"{'is' if lost == 1 else 'are'} left out"
+            )
+        if failed:
+            notes.append(f"{failed} did not converge and {'is' if failed == 1 else 'are'} left out")
+        return ", ".join(notes)
+
     def __str__(self) -> str:
-        failed = int(np.count_nonzero(~self.fits.converged))
         singular = int(np.count_nonzero(self.fits.singular))
         table = self.frame.to_string(float_format=lambda x: f"{x:.4g}")
         said = f"{self.kind.capitalize()} bootstrap, {len(self.fits)} replicates"
-        notes = [f"{singular} singular"]
-        if failed:
-            notes.append(f"{failed} did not converge and are left out")
-        return f"{said} ({', '.join(notes)})\n{table}"
+        notes = ", ".join(filter(None, [f"{singular} singular", self._failures()]))
+        return f"{said} ({notes})\n{table}"
+
+
+def _some(many: ManyFits, chosen: np.ndarray) -> ManyFits:
+    """Some of many fits."""
+    estimate = jax.tree.map(lambda x: np.asarray(x)[chosen], many.estimate)
+    present = None if many.present is None else many.present[chosen]
+    return replace(many, estimate=estimate, present=present)
+
+
+def _say_missing(found: pd.DataFrame, jackknife: pd.DataFrame) -> None:
+    """Warn, once, of BCa intervals that are not there; raise if that is all of them."""
+    missing = found["lower"].isna().to_numpy()
+    if not missing.any():
+        return
+    names = list(found.index[missing])
+    gaps = jackknife[names].isna().to_numpy()
+    reasons = []
+    if gaps.any():
+        groups, count = np.count_nonzero(gaps.any(axis=1)), len(gaps)
+        reasons.append(
+            f"of the {count} groups left out one at a time, {groups} leave no value (the model "
+            "cannot be estimated without them, or does not converge, or a correlation is of a "
+            "variance of zero)"
+        )
+    if not gaps.any(axis=0).all():
+        reasons.append("no replicate lies below the estimate or none above it, as at a boundary")
+    said = f"no BCa interval for {', '.join(names)}: {'; '.join(reasons)}. "
+    remedy = "Use type='percentile' or 'basic'"
+    if missing.all():
+        raise LmmError(said + remedy)
+    warnings.warn(said + remedy + " for these", ConvergenceWarning, stacklevel=3)
 
 
 def bootstrap(
@@ -161,40 +248,41 @@ def bootstrap(
     statistic: Statistic | None,
     re: Literal["new", "fitted"],
     key: Any,
+    progress: bool = False,
 ) -> Bootstrap:
     """Do the work of :meth:`lmmjax.LinearMixedModelResult.bootstrap`, which documents it."""
     if kind not in KINDS:
         raise LmmError(f"kind must be one of {', '.join(map(repr, KINDS))}, not {kind!r}")
-    if not isinstance(n, int | np.integer) or n < 2:
-        raise LmmError(f"the number of replicates must be an int of at least 2, not {n!r}")
-    if kind == "parametric":
-        many = fit_many(fit, fit.simulate(int(n), key, re=re))
-    elif re != "new":
+    n = check_count(n)
+    if kind != "parametric" and re != "new":
         raise LmmError("re='fitted' is for the parametric bootstrap")
-    elif kind == "cases":
-        parts = case_estimates(fit, int(n), _generator(key))
-        many = ManyFits.collect(
-            fit.design, fit.raw.prepared, fit.reml, [_stacked(part) for part in parts]
-        )
-    else:
-        scheme = residual_responses if kind == "residual" else wild_responses
-        many = fit_many(fit, scheme(fit, int(n), _generator(key)))
-    made = Bootstrap(fit, kind, many, statistic)
+    lost = 0
+    with closing(Progress(n, f"{kind} bootstrap", progress)) as bar:
+        if kind == "cases":
+            estimate, dropped = case_estimates(fit, n, _generator(key), bar)
+            lost = int(np.count_nonzero(dropped))
+            many = ManyFits(fit.design, fit.raw.prepared, fit.reml, estimate)
+        else:
+            if kind == "parametric":
+                Y = fit.simulate(n, key, re=re)
+            else:
+                scheme = residual_responses if kind == "residual" else wild_responses
+                Y = scheme(fit, n, _generator(key))
+            many = refit_responses(fit, Y, bar)
+    made = Bootstrap(fit, kind, many, statistic, lost)
     # A statistic that cannot be used shows now.
     _ = made.original, made.replicates
     return made
 
 
-def _generator(key: Any) -> np.random.Generator:
-    import jax
+def check_count(n: Any) -> int:
+    """Number of replicates."""
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 2:
+        raise LmmError(f"the number of replicates must be an int of at least 2, not {n!r}")
+    return int(n)
 
+
+def _generator(key: Any) -> np.random.Generator:
     from lmmjax.simulation.normals import as_key
 
     return np.random.default_rng(np.asarray(jax.random.key_data(as_key(key))).tolist())
-
-
-def _stacked(estimate: Any) -> Any:
-    """One estimate with a replicates' axis."""
-    import jax
-
-    return jax.tree.map(lambda x: np.asarray(x)[None], estimate)

@@ -1,16 +1,12 @@
-"""New responses from a fit, by resampling: parametric, residual, wild, and whole groups."""
+"""New responses from a fit, by resampling: of residuals, and by numbers drawn for each group."""
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from lmmjax.errors import LmmError
-from lmmjax.estimate import Estimate
-from lmmjax.fitting import fit_data
-from lmmjax.likelihood.crossproducts import cross_products, prepare
 
 if TYPE_CHECKING:
     from lmmjax.result import LinearMixedModelResult
@@ -20,6 +16,8 @@ KINDS = ("parametric", "residual", "wild", "cases")
 #: Mammen's two points: mean 0, variance 1, third moment 1.
 LOW, HIGH = (1 - np.sqrt(5)) / 2, (1 + np.sqrt(5)) / 2
 LOW_SHARE = (np.sqrt(5) + 1) / (2 * np.sqrt(5))
+#: Part of a column that those before do not have, relative to the column, below which it is none.
+DEPENDENT = 1e-7
 
 
 def residual_responses(fit: LinearMixedModelResult, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -45,13 +43,33 @@ def residual_responses(fit: LinearMixedModelResult, n: int, rng: np.random.Gener
 
 
 def reflated(effects: np.ndarray, factor: np.ndarray) -> np.ndarray:
-    """Centred effects, shape (L, k), whose mean square is exactly ``factor @ factor.T``."""
+    """Centred effects, shape (L, k), whose mean square is ``factor @ factor.T``.
+
+    Parameters
+    ----------
+    effects : ndarray, shape (L, k)
+    factor : ndarray, shape (k, k)
+        Lower-triangular root of the estimated covariance.
+
+    Notes
+    -----
+    ``U A`` with ``A = (L_R L_S^-1)'`` for the Cholesky roots of the estimated covariance R and of
+    the effects' own S (Carpenter, Goldstein & Rasbash 2003): effects that have the estimated
+    covariance already stay as they are, and units do not matter. ``U L_S^-T`` is found by
+    orthogonalising column after column. A column that depends on those before, as where modes are
+    perfectly correlated or all zero, adds nothing: its pivot in the root of S is zero, and in that
+    of R as a rule too.
+    """
     centred = effects - effects.mean(axis=0)
-    left, size, right = np.linalg.svd(centred, full_matrices=False)
-    kept = size > 1e-10 * max(size.max(initial=0.0), 1e-300)
-    # Orthonormal columns in the effects' own directions, then the estimated root.
-    white = (left * kept) @ right * np.sqrt(len(effects))
-    return white @ factor.T
+    white = np.zeros_like(centred)
+    for j in range(centred.shape[1]):
+        left = centred[:, j]
+        for _ in range(2):  # once more against rounding
+            left = left - white[:, :j] @ (white[:, :j].T @ left)
+        size = np.linalg.norm(left)
+        if size > DEPENDENT * np.linalg.norm(effects[:, j]):
+            white[:, j] = left / size
+    return np.sqrt(len(effects)) * white @ factor.T
 
 
 def wild_responses(fit: LinearMixedModelResult, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -71,47 +89,16 @@ def wild_responses(fit: LinearMixedModelResult, n: int, rng: np.random.Generator
     return fit.marginal_mean + times[:, index] * residual
 
 
-def case_estimates(fit: LinearMixedModelResult, n: int, rng: np.random.Generator) -> list[Estimate]:
-    """Fits of data made of whole groups drawn with replacement, a design of its own each.
-
-    A group drawn twice counts as two. Every replicate is prepared anew, about as long as its fit.
-    """
-    index, count = outermost(fit)
-    design, prepared = fit.design, fit.raw.prepared
-    order = np.argsort(index, kind="stable")
-    starts = np.searchsorted(index[order], np.arange(count + 1))
-    members = [order[a:b] for a, b in itertools.pairwise(starts)]
-    found = []
-    for _ in range(n):
-        drawn = rng.integers(0, count, count)
-        rows = np.concatenate([members[g] for g in drawn])
-        copy = np.repeat(np.arange(count), [len(members[g]) for g in drawn])
-        terms = []
-        for term in design.terms:
-            # A level of a factor within the group is another one in each copy.
-            pair = copy * np.int64(len(term.levels)) + term.index[rows]
-            levels, new = np.unique(pair, return_inverse=True)
-            terms.append((term.Z[rows], new.astype(np.int32), len(levels)))
-        again = prepare(
-            design.X[rows],
-            terms,
-            prepared.structures,
-            weights=design.weights[rows],
-            offset=design.offset[rows],
-        )
-        estimate = fit_data(cross_products(again, design.y[rows]), reml=fit.reml)
-        factors = tuple(
-            t @ np.linalg.solve(own, f)
-            for t, own, f in zip(
-                prepared.transforms, again.transforms, estimate.factors, strict=True
-            )
-        )
-        found.append(estimate._replace(factors=factors))
-    return found
-
-
-def outermost(fit: LinearMixedModelResult) -> tuple[np.ndarray, int]:
+def outermost(
+    fit: LinearMixedModelResult, instead: str = "kind='parametric' or 'residual'"
+) -> tuple[np.ndarray, int]:
     """Level of each row in the factor that all others are nested in, and its number of levels.
+
+    Parameters
+    ----------
+    fit : LinearMixedModelResult
+    instead : str
+        What serves where there is none, for the message.
 
     Raises
     ------
@@ -125,6 +112,6 @@ def outermost(fit: LinearMixedModelResult) -> tuple[np.ndarray, int]:
         if pairs.size > np.unique(term.index).size:
             raise LmmError(
                 f"{term.group!r} is not nested in {top.group!r}: whole groups are independent only "
-                "where one factor holds all others. Use kind='parametric' or 'residual'"
+                f"where one factor holds all others. Use {instead}"
             )
     return np.asarray(top.index), len(top.levels)

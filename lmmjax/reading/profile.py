@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 #: Where a slope is further than this from the secant, a curve is read the other way round.
 STEEP = 3.0
 
-#: Replicates behind intervals by the bootstrap, where no more is said.
-BOOTSTRAP_REPLICATES = 1000
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Profile(Mapping[str, Curve]):
@@ -262,8 +259,12 @@ def intervals(
     level: float,
     method: str,
     which: str | None,
+    bootstrap: dict[str, Any] | None = None,
 ) -> pd.DataFrame:
-    """Intervals of the wanted parameters by the wanted method."""
+    """Intervals of the wanted parameters by the wanted method.
+
+    `bootstrap` has what was asked of the bootstrap; None where nothing was.
+    """
     import pandas as pd
 
     from lmmjax.inference.profile import COEFFICIENT
@@ -277,8 +278,15 @@ def intervals(
         raise LmmError(f"which must be 'fixed', 'random' or 'all', not {which!r}")
     if which is None:
         which = "all" if method in ("profile", "bootstrap") else "fixed"
+    asked = {name: x for name, x in (bootstrap or {}).items() if x is not None}
+    if asked and method != "bootstrap":
+        raise LmmError(f"{', '.join(asked)}: for method='bootstrap' alone, not {method!r}")
     if method == "bootstrap":
-        frame = fit._fit.bootstrap(BOOTSTRAP_REPLICATES).conf_int(level)
+        from lmmjax.bootstrap.intervals import check_type
+
+        type = asked.pop("type", "percentile")
+        check_type(type)
+        frame = fit._fit.bootstrap(**asked).conf_int(level, type)
         p = len(fit.beta)
         return {"all": frame, "fixed": frame.iloc[-p:], "random": frame.iloc[:-p]}[which]
     if method == "profile":

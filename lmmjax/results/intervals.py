@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lmmjax.estimates import Estimates
 
@@ -21,6 +21,11 @@ class Intervals(Estimates):
         level: float = 0.95,
         method: Literal["wald", "wald-z", "profile", "bootstrap"] = "wald",
         which: Literal["fixed", "random", "all"] | None = None,
+        *,
+        type: Literal["percentile", "basic", "normal", "bca"] | None = None,
+        n: int | None = None,
+        key: Any = None,
+        progress: bool = False,
     ) -> pd.DataFrame:
         """Confidence intervals of the parameters.
 
@@ -33,12 +38,19 @@ class Intervals(Estimates):
             that of the normal distribution, as ``confint(method = "Wald")`` in lme4. Both take
             standard deviations on a log scale and correlations on Fisher's. ``"profile"``: by the
             profile likelihood (see :meth:`profile`), the best of them for variance components.
-            ``"bootstrap"``: percentiles of 1,000 parametric replicates; :meth:`bootstrap` has other
-            kinds, numbers and intervals.
+            ``"bootstrap"``: from parametric replicates; :meth:`bootstrap` has other kinds.
         which : {"fixed", "random", "all"}, optional
             Fixed effects; standard deviations and correlations, sigma among them; or both, the
             latter first, as lme4 orders them. By default fixed effects for Wald intervals, all
             parameters for the others.
+        type : {"percentile", "basic", "normal", "bca"}, optional
+            How intervals are read from bootstrap replicates, by default as percentiles.
+        n : int, optional
+            Number of bootstrap replicates, by default 1,000.
+        key : int or Array, optional
+            Seed of the bootstrap, 0 by default, or a JAX random key.
+        progress : bool, default False
+            Whether to show how far the bootstrap is, with tqdm where that is installed.
 
         Returns
         -------
@@ -49,7 +61,8 @@ class Intervals(Estimates):
         Raises
         ------
         LmmError
-            If `level` does not lie between 0 and 1, or a choice is unknown.
+            If `level` does not lie between 0 and 1, a choice is unknown, or something of the
+            bootstrap is asked for with another method.
 
         Examples
         --------
@@ -70,7 +83,8 @@ class Intervals(Estimates):
         """
         from lmmjax.reading.profile import intervals
 
-        return intervals(self, level, method, which)
+        options = {"type": type, "n": n, "key": key, "progress": progress or None}
+        return intervals(self, level, method, which, options)
 
     def profile(
         self, level: float = 0.99, parameters: str | Sequence[str] | None = None

@@ -68,6 +68,7 @@ class Simulating(Estimates):
         *,
         re: Literal["new", "fitted"] = "new",
         key: Any = 0,
+        progress: bool = False,
     ) -> Bootstrap:
         """Fit many data sets made from this one, and see how the estimates vary.
 
@@ -82,11 +83,14 @@ class Simulating(Estimates):
             last two need a factor that all others are nested in.
         statistic : callable, optional
             ``ManyFits -> array`` of shape (replicates,) or (replicates, s), or a dict of columns;
-            by default all standard deviations, correlations, sigma and fixed effects.
+            by default all standard deviations, correlations, sigma and fixed effects. It is given
+            the fits that converged.
         re : {"new", "fitted"}, default "new"
             In the parametric bootstrap, whether random effects are drawn anew or kept.
         key : int or Array, default 0
             A seed, or a JAX random key.
+        progress : bool, default False
+            Whether to show how far it is, with tqdm where that is installed.
 
         Returns
         -------
@@ -96,11 +100,14 @@ class Simulating(Estimates):
         Raises
         ------
         LmmError
-            An argument is not one of its choices, the statistic has the wrong shape, or groups are
-            crossed and would have to be drawn whole.
+            An argument is not one of its choices, the statistic has the wrong shape, groups are
+            crossed and would have to be drawn whole, or fewer than two replicates could be fitted.
 
         Notes
         -----
+        Whole groups drawn with replacement may lack a level of a predictor: such draws have no fit,
+        are left out, and are counted in what is printed.
+
         lme4's ``bootMer``; Carpenter, Goldstein & Rasbash (2003), Appl. Statist. 52, 431-443
         (residual); Modugno & Giannerini (2015), Commun. Statist. Theory Methods 44, 4812-4825
         (wild).
@@ -117,4 +124,4 @@ class Simulating(Estimates):
         """
         from lmmjax.bootstrap.result import bootstrap
 
-        return bootstrap(self._fit, n, kind, statistic, re, key)
+        return bootstrap(self._fit, n, kind, statistic, re, key, progress)

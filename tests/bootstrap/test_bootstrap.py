@@ -1,4 +1,4 @@
-"""Bootstrap: intervals as R's boot, the test as pbkrtest's, spreads as theory has them."""
+"""Bootstrap: intervals as R's boot, residuals as Carpenter's, spreads as theory has them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import lmmjax as lj
@@ -13,6 +14,8 @@ from lmmjax.bootstrap.intervals import interval
 from lmmjax.bootstrap.schemes import reflated, residual_responses, wild_responses
 
 R = json.loads((Path(__file__).parent / "bootstrap.json").read_text())
+#: Replicates where few do: a batch of the size that 4,000 come in, so that nothing is compiled.
+N = 300
 
 
 @pytest.mark.parametrize("type", ["normal", "basic", "percentile", "bca"])
@@ -45,8 +48,11 @@ def test_parametric_replicates_vary_as_theory_has_it(boot):
 
 def test_the_original_is_the_fit(boot):
     fit = boot.fit
-    np.testing.assert_allclose(boot.original[["(Intercept)", "Days"]], fit.beta, rtol=1e-10)
-    assert boot.original["sigma"] == pytest.approx(fit.sigma, rel=1e-10)
+    np.testing.assert_allclose(boot.original[["(Intercept)", "Days"]], fit.beta, rtol=1e-14)
+    assert boot.original["sigma"] == pytest.approx(fit.sigma, rel=1e-14)
+    sd = np.sqrt(np.diagonal(fit.varcorr["Subject"]))
+    names = ["sd_(Intercept)|Subject", "sd_Days|Subject"]
+    np.testing.assert_allclose(boot.original[names], sd, rtol=1e-12)
     text = str(boot)
     assert "4000 replicates" in text
     assert "singular" in text
@@ -57,6 +63,18 @@ def test_intervals_of_fixed_effects_are_near_the_exact_ones(boot, type):
     exact = boot.fit.conf_int(method="wald-z")
     found = boot.conf_int(type=type).loc[exact.index]
     np.testing.assert_allclose(found, exact, atol=0.12 * boot.fit.bse.max())
+
+
+def test_without_a_value_for_every_group_there_is_no_bca_interval():
+    ci = R["ci"]
+    gap = np.append(np.array(ci["x"])[:-1], np.nan)
+    replicates = np.array(ci["replicates"])
+    assert np.isnan(interval(ci["original"], replicates, 0.9, "bca", gap)).all()
+    # Nor where all replicates are on one side of the estimate, as at a boundary.
+    whole = np.array(ci["x"])
+    assert np.isnan(interval(0.0, np.abs(replicates), 0.9, "bca", whole)).all()
+    tied = np.where(replicates > ci["original"], replicates, 0.0)
+    assert np.isnan(interval(1e-12, tied, 0.9, "bca", whole)).all()
 
 
 def test_bca_leaves_a_symmetric_statistic_almost_alone(boot):
@@ -77,12 +95,44 @@ def test_residual_and_wild_responses_have_the_models_mean_and_variance(boot):
     np.testing.assert_allclose(wild.mean(axis=0), fit.marginal_mean, atol=10)
 
 
-def test_reflated_effects_have_the_estimated_covariance():
+def test_reflated_effects_are_carpenters():
+    """``U (L_R L_S^-1)'`` with the Cholesky roots of both covariances, as the paper has it."""
     rng = np.random.default_rng(1)
-    factor = np.array([[2.0, 0.0], [0.5, 1.5]])
-    effects = reflated(rng.normal(size=(30, 2)) @ np.diag([0.3, 0.1]), factor)
-    np.testing.assert_allclose(effects.mean(axis=0), 0, atol=1e-12)
-    np.testing.assert_allclose(effects.T @ effects / 30, factor @ factor.T, rtol=1e-10)
+    mixing = np.array([[0.3, 0.0, 0.0], [0.1, 0.1, 0.2], [0.0, 0.4, 0.3]])
+    effects = rng.normal(size=(30, 3)) @ mixing + 2.0
+    factor = np.array([[2.0, 0.0, 0.0], [0.5, 1.5, 0.0], [-0.4, 0.2, 0.1]])
+    found = reflated(effects, factor)
+    centred = effects - effects.mean(axis=0)
+    own = np.linalg.cholesky(centred.T @ centred / 30)
+    np.testing.assert_allclose(found, centred @ (factor @ np.linalg.inv(own)).T, atol=1e-12)
+    np.testing.assert_allclose(found.T @ found / 30, factor @ factor.T, atol=1e-13)
+    # Effects that have the covariance already stay as they are, and units do not matter.
+    np.testing.assert_allclose(reflated(found, factor), found, atol=1e-12)
+    units = np.array([1.0, 1e4, 1e-5])
+    scaled = reflated(effects * units, units[:, None] * factor)
+    np.testing.assert_allclose(scaled, found * units, rtol=1e-9)
+
+
+SINGULAR = "Reaction ~ Days + (1 + Days + I(Days**2) | Subject)"
+
+
+@pytest.mark.parametrize(
+    ("name", "formula"),
+    [
+        ("sleepstudy", "Reaction ~ Days + (1 + Days | Subject)"),
+        ("sleepstudy", SINGULAR),
+        ("Penicillin", "diameter ~ 1 + (1 | plate) + (1 | sample)"),
+        ("Dyestuff2", "Yield ~ 1 + (1 | Batch)"),
+    ],
+)
+def test_reflated_modes_have_the_estimated_covariance(fits, name, formula):
+    fit = fits(name, formula)
+    for modes, factor in zip(fit.raw.modes, fit.raw.factors, strict=True):
+        effects = reflated(modes, fit.sigma * factor)
+        wanted = fit.sigma**2 * factor @ factor.T
+        size = np.sqrt(np.outer(np.diag(wanted), np.diag(wanted)))
+        atol = 1e-6 * np.maximum(size, 1e-12)
+        assert (np.abs(effects.T @ effects / len(effects) - wanted) <= atol).all()
 
 
 @pytest.mark.parametrize("kind", ["residual", "wild", "cases"])
@@ -96,11 +146,11 @@ def test_other_kinds_agree_on_the_standard_error(boot, kind):
 
 def test_a_users_statistic(boot):
     fit = boot.fit
-    own = fit.bootstrap(50, statistic=lambda many: {"ratio": many.beta[:, 1] / many.sigma}, key=1)
-    drawn = boot.replicates.iloc[:50]
+    own = fit.bootstrap(N, statistic=lambda many: {"ratio": many.beta[:, 1] / many.sigma}, key=1)
+    drawn = boot.replicates.iloc[:N]
     np.testing.assert_allclose(own.replicates["ratio"], drawn["Days"] / drawn["sigma"], rtol=1e-9)
     with pytest.raises(lj.LmmError, match="shape"):
-        fit.bootstrap(10, statistic=lambda many: many.beta[:3])
+        fit.bootstrap(N, statistic=lambda many: many.beta[:3])
     with pytest.raises(lj.LmmError, match="kind"):
         fit.bootstrap(10, kind="jackknife")
     with pytest.raises(lj.LmmError, match="replicates"):
@@ -115,21 +165,23 @@ def test_whole_groups_need_a_nested_design(fits):
         fit.bootstrap(5, "wild")
 
 
-def test_pb_test_as_pbkrtest(fits):
-    pb = R["pb"]
-    large = fits("cake", "angle ~ recipe + temp + (1 | recipe:replicate)")
-    small = fits("cake", "angle ~ temp + (1 | recipe:replicate)")
-    test = lj.pb_test(large, small, 4000, key=1)
-    assert test.statistic == pytest.approx(pb["stat"], rel=1e-4)
-    assert test.df == pb["df"]
-    # Both are simulations: 1,000 there, 4,000 here.
-    error = np.sqrt(pb["p"] * (1 - pb["p"]) * (1 / 1000 + 1 / 4000))
-    assert abs(test.pvalue - pb["p"]) < 4 * error
-    mean_error = np.sqrt(pb["var"] * (1 / 1000 + 1 / 4000))
-    assert abs(np.mean(test.used) - pb["mean"]) < 4 * mean_error
-    frame = test.frame["p.value"]
-    assert frame["LRT"] == pytest.approx(pb["lrt"], rel=1e-4)
-    for row, name in (("Gamma", "gamma"), ("Bartlett", "bartlett"), ("F", "f")):
-        assert frame[row] == pytest.approx(pb[name], abs=0.03)
-    with pytest.raises(lj.LmmError, match="larger one first"):
-        lj.pb_test(small, large)
+def test_a_fits_bootstrap_intervals_are_those_of_its_bootstrap(boot):
+    fit = boot.fit
+    found = fit.conf_int(0.9, method="bootstrap", type="basic", n=N, key=3)
+    pd.testing.assert_frame_equal(found, fit.bootstrap(N, key=3).conf_int(0.9, "basic"))
+    fixed = fit.conf_int(0.9, "bootstrap", "fixed", type="basic", n=N, key=3)
+    pd.testing.assert_frame_equal(fixed, found.loc[["(Intercept)", "Days"]])
+    with pytest.raises(lj.LmmError, match="'percentile', 'basic', 'normal', 'bca', not 'exact'"):
+        fit.conf_int(method="bootstrap", type="exact")
+    with pytest.raises(lj.LmmError, match="n, key: for method='bootstrap' alone, not 'profile'"):
+        fit.conf_int(method="profile", n=10, key=1)
+
+
+@pytest.mark.parametrize("kind", ["parametric", "cases"])
+def test_progress_counts_every_replicate(boot, kind, capfd):
+    boot.fit.bootstrap(N, kind)
+    assert capfd.readouterr().err == ""
+    boot.fit.bootstrap(N, kind, progress=True)
+    said = capfd.readouterr().err
+    assert f"{kind} bootstrap" in said
+    assert f"{N}/{N}" in said or f"{N} of {N}" in said
