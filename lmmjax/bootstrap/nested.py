@@ -1,0 +1,195 @@
+"""Whether one model is a special case of another, as a likelihood-ratio test supposes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from lmmjax.covariance import (
+    AR1,
+    CompoundSymmetry,
+    Covariance,
+    Diagonal,
+    Identity,
+    SymmetricRoot,
+    Unstructured,
+)
+from lmmjax.errors import DataError, LmmError
+from lmmjax.likelihood.segments import group_gram
+from lmmjax.precision import double_precision
+
+if TYPE_CHECKING:
+    from lmmjax.result import LinearMixedModelResult
+
+#: Part of a column outside the others' span, relative to the column, below which it is within.
+WITHIN = 1e-7
+#: Part of a covariance that another has not, relative to it, below which they are alike.
+ALIKE = 1e-5
+#: Structures whose matrices can be told; of others only one and the same is known to be nested.
+KNOWN = (Unstructured, SymmetricRoot, Identity, CompoundSymmetry, AR1)
+
+
+class Bar(NamedTuple):
+    """One covariance block of a model.
+
+    Attributes
+    ----------
+    group : str
+    index : ndarray of int, shape (n,)
+    names : tuple of str
+    columns : ndarray, shape (n, k)
+    structure : Covariance
+    """
+
+    group: str
+    index: np.ndarray
+    names: tuple[str, ...]
+    columns: np.ndarray
+    structure: Covariance
+
+    @property
+    def label(self) -> str:
+        """As a formula has it, nearly."""
+        return f"({' + '.join(self.names)} | {self.group})"
+
+    def columnwise(self) -> list[Bar]:
+        """One for each column, each with a variance of its own."""
+        return [
+            self._replace(names=(name,), columns=column[:, None], structure=Unstructured(1))
+            for name, column in zip(self.names, self.columns.T, strict=True)
+        ]
+
+
+def check_nested(large: LinearMixedModelResult, small: LinearMixedModelResult) -> None:
+    """Raise unless `small` is `large` with some parameters fixed, on the same rows.
+
+    Raises
+    ------
+    DataError
+        Responses, rows, weights or offsets differ.
+    LmmError
+        A fixed effect or a random one of `small` is not in `large`.
+    """
+    a, b = large.design, small.design
+    if a.y.shape != b.y.shape or not np.array_equal(a.y, b.y):
+        raise DataError(
+            f"the fits are of different responses or rows ({len(a.y)} and {len(b.y)}): rows with "
+            "missing values are left out by the variables that a model uses; fit both to the same "
+            "complete rows"
+        )
+    for name in ("weights", "offset"):
+        if not np.array_equal(getattr(a, name), getattr(b, name)):
+            raise DataError(f"the fits have different {name}: fit both with the same")
+    if large.df_model <= small.df_model:
+        remedy = "a test needs one with more" if large.df_model == small.df_model else ""
+        raise LmmError(
+            f"the large model has {large.df_model} parameters and the small one {small.df_model}: "
+            f"{remedy or 'give the larger one first'}"
+        )
+    outside = ~_within(b.X, a.X)
+    if outside.any():
+        names = ", ".join(repr(name) for name, out in zip(b.x_names, outside, strict=True) if out)
+        raise LmmError(
+            f"the models are not nested: of the small model's fixed effects {names} cannot be "
+            "written with those of the large one; the small model must be the large one with terms "
+            "left out"
+        )
+    bars = _bars(large)
+    for bar in _bars(small):
+        if not _among(bar, bars):
+            has = ", ".join(other.label for other in bars)
+            raise LmmError(
+                f"the models are not nested: the small model's random effects {bar.label} are no "
+                f"special case of the large one's {has}"
+            )
+
+
+def _bars(fit: LinearMixedModelResult) -> list[Bar]:
+    """The covariance blocks; independent columns are blocks of their own."""
+    out = []
+    for term, structures in zip(fit.design.terms, fit.raw.prepared.structures, strict=True):
+        at = 0
+        for structure in structures:
+            own = slice(at, at + structure.size)
+            at += structure.size
+            bar = Bar(term.group, term.index, term.columns[own], term.Z[:, own], structure)
+            out += bar.columnwise() if isinstance(structure, Diagonal) else [bar]
+    return out
+
+
+def _among(bar: Bar, bars: list[Bar]) -> bool:
+    """Whether a bar of the small model is a special case of the large one's."""
+    if any(_contains(other, bar) for other in bars):
+        return True
+    # One variance for all columns is a special case of a variance for each.
+    apart = isinstance(bar.structure, Identity) and bar.structure.size > 1
+    return apart and all(_among(one, bars) for one in bar.columnwise())
+
+
+def _contains(large: Bar, small: Bar) -> bool:
+    """Whether every covariance that `small` gives the response is one of `large`'s.
+
+    What `small` gives a group's rows is a sum over its own levels in the group,
+    ``sum_h Z_h S Z_h'``, with S any covariance of its structure: is there a covariance V of
+    `large`'s structure with ``Z_j V Z_j'`` equal to it in all groups j? Found by least squares for
+    one S that is nothing special, as equalities that hold there hold everywhere.
+    """
+    levels, groups = int(small.index.max()) + 1, int(large.index.max()) + 1
+    pairs = np.unique(small.index.astype(np.int64) * groups + large.index).size
+    if pairs != np.unique(small.index).size:
+        return False  # a level of `small` reaches over several groups, and correlates them
+    if type(large.structure) not in KNOWN:
+        alike = small.structure == large.structure and pairs == np.unique(large.index).size
+        return alike and np.allclose(small.columns, large.columns)
+    # Z back = u, with orthonormal columns.
+    length = np.linalg.norm(large.columns, axis=0)
+    length[length == 0] = 1.0
+    left, size, right = np.linalg.svd(large.columns / length, full_matrices=False)
+    kept = size > WITHIN * size.max(initial=0.0)
+    u, back = left[:, kept], (right[kept] / size[kept, None]).T / length[:, None]
+    k = u.shape[1]
+    own = small.columns @ _some_root(small.structure)
+    gram = group_gram(u, u, large.index, groups).reshape(k * k, groups)
+    cross = group_gram(u, own, small.index, levels)
+    inner = group_gram(own, own, small.index, levels)
+    # Normal equations of min sum_j |u_j V u_j' - sum_h own_h own_h'|^2: sum_j G_j V G_j = wanted.
+    products = (gram @ gram.T).reshape(k, k, k, k).transpose(0, 2, 1, 3).reshape(k * k, k * k)
+    wanted = np.einsum("amh,bmh->ab", cross, cross)
+    V = np.linalg.lstsq(products, wanted.ravel(), rcond=1e-10)[0].reshape(k, k)
+    total = np.sum(inner**2)
+    if total - np.sum(wanted * V) > ALIKE**2 * total:
+        return False
+    values = np.linalg.eigvalsh(V)
+    return bool(values[0] >= -ALIKE * values[-1]) and _in_family(large.structure, back @ V @ back.T)
+
+
+def _some_root(structure: Covariance) -> np.ndarray:
+    """A square root of a covariance that has no more regularity than the structure gives it."""
+    theta = structure.start() + 0.3 * np.random.default_rng(0).standard_normal(structure.n_theta)
+    with double_precision():
+        return np.asarray(structure.factor(jnp.asarray(theta)))
+
+
+def _in_family(structure: Covariance, V: np.ndarray) -> bool:
+    """Whether a matrix that is a covariance is one of a structure's."""
+    k, scale = structure.size, np.trace(V) / structure.size
+    if isinstance(structure, Unstructured) or k == 1:
+        return True
+    lag = np.abs(np.subtract.outer(np.arange(k), np.arange(k)))
+    if isinstance(structure, Identity):
+        alike = np.where(lag == 0, scale, 0.0)
+    elif isinstance(structure, CompoundSymmetry):
+        alike = np.where(lag == 0, scale, (V.sum() - np.trace(V)) / (k * (k - 1)))
+    else:
+        alike = scale * (V[0, 1] / scale) ** lag
+    return bool(np.allclose(V, alike, rtol=0, atol=ALIKE * scale))
+
+
+def _within(columns: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Whether each column, shape (n, k), is a combination of the others; shape (k,)."""
+    size = np.sqrt(np.sum(others**2, axis=0))
+    q, _ = np.linalg.qr(others / np.where(size > 0, size, 1.0))
+    left = columns - q @ (q.T @ columns)
+    return np.linalg.norm(left, axis=0) <= WITHIN * np.linalg.norm(columns, axis=0)
