@@ -111,16 +111,23 @@ class Bootstrap:
         """The statistics without each of the groups, one row a group.
 
         NaN where the model cannot be estimated without the group, or the fit did not converge.
+
+        Raises
+        ------
+        LmmError
+            Groups are crossed.
         """
         import pandas as pd
 
         index, count = outermost(self.fit, "another type of interval")
         possible = estimable(self.fit, index, count, 1.0 - np.eye(count))
-        groups = np.flatnonzero(possible)
+        y = self.fit.design.y
+        # What is left may be one value, over and over: there is nothing to fit.
+        varied = [np.ptp(y[index != g]) > 0 for g in range(count) if possible[g]]
+        groups = np.flatnonzero(possible)[varied]
         table = pd.DataFrame(np.nan, index=range(count), columns=self.original.index)
         if groups.size:
-            without = np.where(index[None] == groups[:, None], np.nan, self.fit.design.y)
-            fits = fit_many(self.fit, without)
+            fits = fit_many(self.fit, np.where(index[None] == groups[:, None], np.nan, y))
             done = fits.converged
             if done.any():
                 table.iloc[groups[done]] = pd.DataFrame(evaluate(self.statistic, _some(fits, done)))

@@ -60,6 +60,29 @@ def test_draws_without_a_level_are_left_out_and_counted(few):
         assert boot.fits.sigma[at] == pytest.approx(again.sigma, rel=1e-6)
 
 
+def test_rows_keep_their_weights_and_offsets(few):
+    df, _ = few
+    df = df.assign(w=np.linspace(0.5, 2.0, 24), o=np.sin(np.arange(24.0)))
+    fit = lj.lmm("y ~ arm + x + (1 | g)", df, weights=df.w, offset=df.o)
+    boot = fit.bootstrap(N, "cases", key=1)
+    at = int(np.argmax(boot.fits.converged))
+    own = frame_of(df, "g", np.array(fit.design.terms[0].levels)[drawn_groups(1, N, 6)[at]])
+    again = lj.lmm(fit.formula, own, weights=own.w, offset=own.o)
+    np.testing.assert_allclose(boot.fits.beta[at], again.beta, rtol=1e-7, atol=1e-8)
+    assert boot.fits.criterion[at] == pytest.approx(again.criterion, abs=1e-8)
+
+
+def test_draws_without_residuals_are_left_out(few):
+    """All groups but one lie on a line: draws without it leave no variance to estimate."""
+    df, fit = few
+    df = df.assign(y=np.where(df.g == "g5", df.y, 1.0), arm=list("uvwuvw" * 4))
+    fit = lj.lmm(fit.formula, df)
+    boot = fit.bootstrap(N, "cases", key=1)
+    missing = (drawn_groups(1, N, 6) != fit.design.terms[0].levels.index("g5")).all(axis=1)
+    assert boot.lost == np.count_nonzero(missing) > 0
+    assert boot.jackknife.isna().all(axis=1).tolist() == [False] * 5 + [True]
+
+
 def test_where_no_draw_can_be_fitted_the_error_says_so(few):
     _, fit = few
     pairs = [np.unique(drawn_groups(key, 2, 6)[r] // 2).size for key in range(99) for r in (0, 1)]
