@@ -120,11 +120,11 @@ def _taking_off(
     if not np.array_equal(unit_of_level[index], unit):
         return None
     _, residual, c_y = group_response(prepared, fitted.y)
-    others = [prepared.dense_rows, prepared.basis.q, residual[:, None]]
-    within_rows = np.concatenate([np.asarray(part) for part in others], axis=1)
+    inner = np.array(residual)
+    for q, own in zip(np.asarray(prepared.own_rows).T, np.asarray(c_y), strict=True):
+        inner -= q * own[index]
+    within_rows = np.column_stack([np.asarray(prepared.within_rows), inner])
     c = np.concatenate([np.asarray(prepared.columns), c_y[:, None]], axis=1)
-    for q, own in zip(np.asarray(prepared.own_rows).T, c, strict=True):
-        within_rows -= q[:, None] * own.T[index]
     rows = _members(unit, count)
     groups = _members(unit_of_level, count)
     log_weights = 2.0 * np.log(np.asarray(prepared.root_weights))

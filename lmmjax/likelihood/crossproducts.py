@@ -145,8 +145,9 @@ class Prepared(Structured):
         Orthonormal rows ``Q`` of the eliminated factor, group by group.
     own_groups : RowGroups
         Which group each row is in.
-    dense_rows : Array, shape (n, d)
-        Standardised columns kept dense beside X: ancestors in the chain, then small crossed terms.
+    within_rows : Array, shape (n, d + p)
+        What the eliminated factor's columns leave of the standardised columns that are kept dense
+        (ancestors in the chain, then small crossed terms), and of the basis of X.
     parent_index : Array or None
         Second factor of the chain, per row.
     term_rows, term_index : tuples of Array
@@ -182,7 +183,7 @@ class Prepared(Structured):
     offset: Any
     own_rows: Any
     own_groups: RowGroups
-    dense_rows: Any
+    within_rows: Any
     parent_index: Any
     term_rows: tuple[Any, ...]
     term_index: tuple[Any, ...]
@@ -318,7 +319,7 @@ def prepare(
         offset=offset,
         own_rows=own_rows,
         own_groups=own_groups,
-        dense_rows=rows.dense,
+        within_rows=residual,
         parent_index=rows.parent_index,
         term_rows=tuple(columns),
         term_index=tuple(indices),
@@ -401,26 +402,25 @@ def cross_products(prepared: Prepared, y: Any) -> CrossProducts:
     xp = namespace(y)
     scale, residual, c_y = group_response(prepared, y)
     template, q = prepared.template, prepared.own_rows
-    # The part of the response within groups; projections are self-adjoint, so it alone is enough.
     spread = prepared.own_groups.spread
     inner = residual - sum(q[:, a] * spread(c_y[a]) for a in range(q.shape[1]))
-    fixed_inner = matmul(inner, prepared.basis.q)
     corner = xp.sum(inner * inner)
+    # Of both factors the part within groups: where a column has none, as X among random slopes, the
+    # product is then zero, and not rounding beside which variances of 1e-8 cannot be seen.
+    within_rows = prepared.within_rows
     if isinstance(template, Crossed):
+        first = within_rows.shape[1] - prepared.basis.q.shape[1]
+        fixed_inner = matmul(inner, within_rows[:, first:])
         elimination = _crossed_response(prepared, template, c_y, inner, fixed_inner, corner)
     else:
-        tops = 1 if prepared.parent_index is None else template.within.shape[-1]
-        dense = group_gram(prepared.dense_rows, inner[:, None], prepared.parent_index, tops)[:, 0]
-        if prepared.parent_index is not None:
-            fixed_inner = group_gram(prepared.basis.q, inner[:, None], prepared.parent_index, tops)[
-                :, 0
-            ]
-            corner = segment_sum(inner * inner, prepared.parent_index, tops)[None]
+        if prepared.parent_index is None:
+            column = matmul(inner, within_rows)[:, None]
+            corner = corner[None, None]
         else:
-            fixed_inner, corner = fixed_inner[:, None], corner[None, None]
-        if prepared.dense_rows.shape[1] == 0:
-            dense = fixed_inner[:0]
-        column = xp.concatenate([dense, fixed_inner, corner])
+            tops = template.within.shape[-1]
+            column = group_gram(within_rows, inner[:, None], prepared.parent_index, tops)[:, 0]
+            corner = segment_sum(inner * inner, prepared.parent_index, tops)[None]
+        column = xp.concatenate([column, corner])
         if isinstance(template, MomentBlocks):
             assert prepared.patterns is not None
             c = xp.concatenate([xp.asarray(prepared.columns), c_y[:, None]], axis=1)
