@@ -41,7 +41,7 @@ def fit_simulated(
     model : Design or LinearMixedModelResult
         The design, with a fit's covariance structures and method.
     parameters : TrueParameters
-        What is simulated.
+        What is simulated; matched to the design by name.
     replicates, first : int
         How many, and the number of the first: replicate r is the same data set in whatever share or
         batch, and on whatever device.
@@ -65,8 +65,8 @@ def fit_simulated(
     Raises
     ------
     LmmError
-        An argument is not one of its choices, or statistics are asked for where they cannot be
-        simulated.
+        An argument is not one of its choices, the parameters are of another model, or statistics
+        are asked for where they cannot be simulated.
 
     Examples
     --------

@@ -24,6 +24,7 @@ from lmmjax.many.engine import (
 )
 from lmmjax.precision import double_precision
 from lmmjax.simulation.normals import as_key
+from lmmjax.simulation.parameters import aligned_parameters
 from lmmjax.simulation.rows import RowDesign, simulate_response
 from lmmjax.simulation.statistics import (
     StatisticsSampler,
@@ -101,6 +102,7 @@ def simulated_source(
     ----------
     design, prepared : Design, Prepared
     parameters : TrueParameters
+        Matched to the design by name.
     key : int or JAX key
     by : {"auto", "rows", "statistics"}
         ``"statistics"`` costs the same however many rows there are, but needs a single grouping
@@ -109,8 +111,10 @@ def simulated_source(
     Raises
     ------
     LmmError
-        The statistics of this design cannot be simulated, and were asked for.
+        The statistics of this design cannot be simulated, and were asked for; or the parameters
+        are of another model.
     """
+    parameters = aligned_parameters(parameters, design)
     key_data = np.asarray(jax.random.key_data(as_key(key)))
     sampler = None
     if by != "rows":

@@ -8,16 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lmmjax.covariance import canonical_factor
 from lmmjax.errors import LmmError
 from lmmjax.likelihood.pytree import register, static
+from lmmjax.simulation.given import (
+    correlation_matrix,
+    covariance_factor,
+    listed,
+    put_named,
+    read_by_group,
+    read_correlations,
+    read_deviations,
+    read_matrix,
+    read_sigma,
+    read_vector,
+)
 
 if TYPE_CHECKING:
     from lmmjax.design import Design
     from lmmjax.estimates import Estimates
-
-#: A correlation matrix may miss being semidefinite by this much, for rounding.
-PSD_TOL = 1e-8
 
 
 @register
@@ -25,7 +33,8 @@ PSD_TOL = 1e-8
 class TrueParameters:
     """What data are simulated from; a pytree, whose leaves are the numbers.
 
-    Made by :meth:`for_design` or :meth:`from_fit`; the other methods give a changed copy.
+    Made by :meth:`for_design` or :meth:`from_fit`; the other methods give a changed copy. They
+    serve any design with the same names: :meth:`aligned`.
 
     Attributes
     ----------
@@ -126,12 +135,12 @@ class TrueParameters:
         blocks = tuple(term.blocks for term in design.terms)
         beta = np.zeros(len(x_names))
         if isinstance(fixed, Mapping):
-            beta = _put_named(beta, x_names, fixed, "fixed effect", "coefficients")
+            beta = put_named(beta, x_names, fixed, "fixed effect", "coefficients")
         elif fixed is not None:
-            beta = _vector(fixed, x_names, "fixed effects")
-        sds = _by_group(sd, groups, columns, "sd")
-        correlations = _by_group(correlation, groups, columns, "correlation")
-        covariances = _by_group(covariance, groups, columns, "covariance")
+            beta = read_vector(fixed, x_names, "fixed effects")
+        sds = read_by_group(sd, groups, columns, "sd")
+        correlations = read_by_group(correlation, groups, columns, "correlation")
+        covariances = read_by_group(covariance, groups, columns, "covariance")
         factors = []
         for group, names, sizes in zip(groups, columns, blocks, strict=True):
             if group in covariances:
@@ -140,18 +149,18 @@ class TrueParameters:
                         f"the covariance of {group!r} is given, so its sd and correlation are not "
                         "to be given too"
                     )
-                matrix = _matrix(covariances[group], names, f"the covariance of {group!r}")
+                matrix = read_matrix(covariances[group], names, f"the covariance of {group!r}")
             elif group in sds:
-                s = _deviations(sds[group], group, names)
-                matrix = s[:, None] * _correlations(correlations.get(group), group, names) * s
+                s = read_deviations(sds[group], group, names)
+                matrix = s[:, None] * read_correlations(correlations.get(group), group, names) * s
             else:
                 raise LmmError(
-                    f"the random effects of {group!r} ({_list(names)}) need standard deviations: "
+                    f"the random effects of {group!r} ({listed(names)}) need standard deviations: "
                     f"sd={{{group!r}: {{{', '.join(f'{name!r}: ...' for name in names)}}}}}, or "
                     "covariance="
                 )
-            factors.append(_factor(matrix, group, names, sizes))
-        return cls(beta, tuple(factors), _sigma(sigma), x_names, groups, columns, blocks)
+            factors.append(covariance_factor(matrix, group, names, sizes))
+        return cls(beta, tuple(factors), read_sigma(sigma), x_names, groups, columns, blocks)
 
     @classmethod
     def from_fit(cls, fit: Estimates) -> TrueParameters:
@@ -191,14 +200,14 @@ class TrueParameters:
         {'(Intercept)': 250.0, 'Days': 5.0}
         """
         given = {**(values or {}), **named}
-        beta = _put_named(
+        beta = put_named(
             np.array(self.beta, np.float64), self.x_names, given, "fixed effect", "coefficients"
         )
         return replace(self, beta=beta)
 
     def with_sigma(self, sigma: float) -> TrueParameters:
         """Another residual standard deviation."""
-        return replace(self, sigma=_sigma(sigma))
+        return replace(self, sigma=read_sigma(sigma))
 
     def with_sd(self, sd: Any) -> TrueParameters:
         """Other standard deviations of some random effects; correlations stay.
@@ -216,32 +225,94 @@ class TrueParameters:
         >>> {name: round(sd, 2) for name, sd in truth.sd["Subject"].items()}
         {'(Intercept)': 24.74, 'Days': 3.0}
         """
-        given = _by_group(sd, self.groups, self.columns, "sd")
+        given = read_by_group(sd, self.groups, self.columns, "sd")
         factors = []
         for group, names, factor, sizes in zip(
             self.groups, self.columns, self.factors, self.blocks, strict=True
         ):
             if group in given:
                 old = np.array(list(self.sd[group].values()))
-                new = _deviations(given[group], group, names, old)
-                corr = _correlation_matrix(factor)
-                factor = _factor(new[:, None] * corr * new, group, names, sizes)
+                new = read_deviations(given[group], group, names, old)
+                corr = correlation_matrix(factor)
+                factor = covariance_factor(new[:, None] * corr * new, group, names, sizes)
             factors.append(factor)
         return replace(self, factors=tuple(factors))
 
     def with_correlation(self, correlation: Any) -> TrueParameters:
         """Other correlations, as in :meth:`for_design`; standard deviations stay."""
-        given = _by_group(correlation, self.groups, self.columns, "correlation")
+        given = read_by_group(correlation, self.groups, self.columns, "correlation")
         factors = []
         for group, names, factor, sizes in zip(
             self.groups, self.columns, self.factors, self.blocks, strict=True
         ):
             if group in given:
                 s = np.array(list(self.sd[group].values()))
-                corr = _correlations(given[group], group, names, _correlation_matrix(factor))
-                factor = _factor(s[:, None] * corr * s, group, names, sizes)
+                corr = read_correlations(given[group], group, names, correlation_matrix(factor))
+                factor = covariance_factor(s[:, None] * corr * s, group, names, sizes)
             factors.append(factor)
         return replace(self, factors=tuple(factors))
+
+    # --- matching --------------------------------------------------------------------------------
+
+    def aligned(self, design: Design) -> TrueParameters:
+        """The same parameters in the order of a design, matched by name.
+
+        A design sorts its grouping factors by their number of levels, so parameters of a pilot can
+        stand in another order than a larger design of the same formula. Every function that takes a
+        :class:`Design` and parameters calls this; pure functions of arrays go by position, and
+        need it called before.
+
+        Parameters
+        ----------
+        design : Design
+            Its coefficients, grouping factors and effects, in its order.
+
+        Returns
+        -------
+        TrueParameters
+            The object itself if the order is that already.
+
+        Raises
+        ------
+        LmmError
+            A name is missing or unknown, or effects are correlated that the design keeps
+            independent.
+
+        Examples
+        --------
+        >>> import lmmjax as lj
+        >>> def design(subjects):
+        ...     frame = lj.simulate_design({"subject": subjects}, crossed={"item": 10})
+        ...     return lj.Design.from_formula("~ 1 + (1 | subject) + (1 | item)", frame)
+        >>> pilot, larger = design(8), design(30)
+        >>> truth = lj.TrueParameters.for_design(pilot, sd={"subject": 5, "item": 0.5}, sigma=1)
+        >>> truth.groups, truth.aligned(larger).groups
+        (('item', 'subject'), ('subject', 'item'))
+        """
+        x_names = tuple(design.x_names)
+        groups = tuple(term.group for term in design.terms)
+        columns = tuple(tuple(term.columns) for term in design.terms)
+        blocks = tuple(tuple(term.blocks) for term in design.terms)
+        order = _order(self.x_names, x_names, "coefficient")
+        places = _order(self.groups, groups, "grouping factor")
+        factors = []
+        for place, group, names, sizes in zip(places, groups, columns, blocks, strict=True):
+            own = _order(self.columns[place], names, "random effect", f" of {group!r}")
+            factor = self.factors[place]
+            if self.columns[place] != names or self.blocks[place] != sizes:
+                # Rows in another order are no triangle any more.
+                rows = np.asarray(factor)[own]
+                factor = covariance_factor(rows @ rows.T, group, names, sizes)
+            factors.append(factor)
+        if (self.x_names, self.groups, self.columns, self.blocks) == (
+            x_names,
+            groups,
+            columns,
+            blocks,
+        ):
+            return self
+        beta = self.beta if self.x_names == x_names else self.beta[np.array(order, np.int32)]
+        return type(self)(beta, tuple(factors), self.sigma, x_names, groups, columns, blocks)
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -266,7 +337,7 @@ class TrueParameters:
     @property
     def correlation(self) -> dict[str, np.ndarray]:
         """Correlation matrix of the effects of each grouping factor; 0 beside a zero variance."""
-        return {g: _correlation_matrix(f) for g, f in zip(self.groups, self.factors, strict=True)}
+        return {g: correlation_matrix(f) for g, f in zip(self.groups, self.factors, strict=True)}
 
     @property
     def relative_factors(self) -> tuple[Any, ...]:
@@ -293,181 +364,39 @@ class TrueParameters:
     def __repr__(self) -> str:
         # Inside a trace there are no numbers to show.
         if not isinstance(self.sigma, (float, int, np.ndarray, np.generic)):
-            return f"TrueParameters({_list(self.x_names)}; {_list(self.groups)})"
+            return f"TrueParameters({listed(self.x_names)}; {listed(self.groups)})"
         return f"TrueParameters\n{self}"
 
 
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:20])) + (", ..." if len(names) > 20 else "")
+def aligned_parameters(parameters: Any, design: Design) -> TrueParameters:
+    """What a user gives as true parameters, checked and in a design's order.
 
-
-def _number(value: Any, what: str) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = np.nan
-    if not np.isfinite(number):
-        raise LmmError(f"{what} must be a finite number, not {value!r}")
-    return number
-
-
-def _sigma(value: Any) -> np.ndarray:
-    number = _number(value, "sigma")
-    if number <= 0:
-        raise LmmError(f"sigma must be positive, not {value!r}")
-    return np.asarray(number)
-
-
-def _put_named(
-    vector: np.ndarray, names: Sequence[str], given: Mapping[str, Any], what: str, whose: str
-) -> np.ndarray:
-    """`vector` with the given values at the places of their names."""
-    for name, value in given.items():
-        if name not in names:
-            raise LmmError(f"there is no {what} {name!r}; the {whose} are {_list(names)}")
-        vector[names.index(name)] = _number(value, f"the {what} {name!r}")
-    return vector
-
-
-def _vector(given: Any, names: Sequence[str], what: str) -> np.ndarray:
-    try:
-        vector = np.atleast_1d(np.array(given, np.float64))
-    except (TypeError, ValueError):
-        raise LmmError(f"the {what} must be numbers, not {given!r}") from None
-    if vector.shape != (len(names),) or not np.all(np.isfinite(vector)):
+    Raises
+    ------
+    LmmError
+        They are no :class:`TrueParameters`, or those of another model.
+    """
+    if not isinstance(parameters, TrueParameters):
         raise LmmError(
-            f"the {what} must be {len(names)} finite numbers, for {_list(names)}; found {given!r}"
+            "parameters must be lj.TrueParameters (TrueParameters.for_design, or "
+            f"TrueParameters.from_fit), not {type(parameters).__name__}"
         )
-    return vector
+    return parameters.aligned(design)
 
 
-def _by_group(
-    given: Any, groups: tuple[str, ...], columns: tuple[tuple[str, ...], ...], what: str
-) -> dict[str, Any]:
-    """What is given for each grouping factor; a single one need not be named."""
-    if given is None:
-        return {}
-    named = isinstance(given, Mapping)
-    if named and all(key in groups for key in given):
-        return dict(given)
-    if len(groups) == 1:
-        # By effect (or pair of effects) at once; a wrong name is found there.
-        inner = {*columns[0]}
-        if not named or any(
-            key in inner or (isinstance(key, tuple) and inner.intersection(key)) for key in given
-        ):
-            return {groups[0]: given}
-    if not named:
-        raise LmmError(f"{what} must be a mapping by grouping factor: {_list(groups)}")
-    wrong = next(key for key in given if key not in groups)
-    raise LmmError(
-        f"{what} names the grouping factor {wrong!r}, which the model does not have; it has "
-        f"{_list(groups)}"
-    )
-
-
-def _deviations(
-    given: Any, group: str, names: tuple[str, ...], old: np.ndarray | None = None
-) -> np.ndarray:
-    if isinstance(given, Mapping):
-        start = np.full(len(names), np.nan) if old is None else old
-        sds = _put_named(start, names, given, f"random effect of {group!r}", "effects")
-        if np.isnan(sds).any():
-            lost = [name for name, value in zip(names, sds, strict=True) if np.isnan(value)]
-            raise LmmError(f"the sd of {group!r} lacks {_list(lost)} (0 is possible)")
-    else:
-        sds = _vector(given, names, f"sds of {group!r}")
-    if sds.min(initial=0.0) < 0:
-        raise LmmError(f"standard deviations cannot be negative: {group!r} has {sds.min():g}")
-    return sds
-
-
-def _correlations(
-    given: Any, group: str, names: tuple[str, ...], old: np.ndarray | None = None
-) -> np.ndarray:
-    k = len(names)
-    out = np.eye(k) if old is None else old.copy()
-    if given is None:
-        return out
-    if isinstance(given, Mapping):
-        for pair, value in given.items():
-            if not isinstance(pair, tuple) or len(pair) != 2 or pair[0] == pair[1]:
-                raise LmmError(
-                    f"correlations of {group!r} go by pairs of effects, as "
-                    f"{{({names[0]!r}, {names[-1]!r}): 0.5}}, not {pair!r}"
-                )
-            for name in pair:
-                if name not in names:
-                    raise LmmError(
-                        f"there is no random effect {name!r} of {group!r}; the effects are "
-                        f"{_list(names)}"
-                    )
-            i, j = (names.index(name) for name in pair)
-            out[i, j] = out[j, i] = _number(value, f"the correlation of {pair[0]!r}, {pair[1]!r}")
-    elif np.ndim(given) == 0:
-        value = _number(given, f"the correlation of {group!r}")
-        out = np.full((k, k), value)
-        np.fill_diagonal(out, 1.0)
-    else:
-        out = _matrix(given, names, f"the correlation of {group!r}")
-        if not np.allclose(np.diagonal(out), 1.0):
-            raise LmmError(f"the correlation matrix of {group!r} must have ones on its diagonal")
-    if np.abs(out).max(initial=0.0) > 1 + PSD_TOL:
-        raise LmmError(f"correlations lie between -1 and 1: {group!r} has {np.abs(out).max():g}")
-    return out
-
-
-def _matrix(given: Any, names: tuple[str, ...], what: str) -> np.ndarray:
-    k = len(names)
-    try:
-        matrix = np.array(given, np.float64)
-    except (TypeError, ValueError):
-        raise LmmError(f"{what} must be a matrix of numbers, not {given!r}") from None
-    if matrix.shape != (k, k) and k == 1 and matrix.size == 1:
-        matrix = matrix.reshape(1, 1)
-    if matrix.shape != (k, k):
-        raise LmmError(f"{what} must have shape ({k}, {k}), for {_list(names)}, not {matrix.shape}")
-    if not np.all(np.isfinite(matrix)) or not np.allclose(matrix, matrix.T):
-        raise LmmError(f"{what} must be finite and symmetric")
-    return 0.5 * (matrix + matrix.T)
-
-
-def _correlation_matrix(factor: Any) -> np.ndarray:
-    length = np.linalg.norm(factor, axis=1)
-    unit = np.asarray(factor) / np.where(length > 0, length, 1.0)[:, None]
-    corr = unit @ unit.T
-    np.fill_diagonal(corr, 1.0)
-    return corr
-
-
-def _factor(
-    matrix: np.ndarray, group: str, names: tuple[str, ...], sizes: tuple[int, ...]
-) -> np.ndarray:
-    """Lower-triangular factor of a covariance matrix, block by block; it may be singular."""
-    scale = np.sqrt(np.abs(np.diagonal(matrix)))
-    factor = np.zeros_like(matrix)
-    block = np.repeat(np.arange(len(sizes)), sizes)
-    outside = np.where(block[:, None] == block, 0.0, matrix)
-    if np.any(np.abs(outside) > PSD_TOL * np.outer(scale, scale)):
-        i, j = np.unravel_index(np.argmax(np.abs(outside)), outside.shape)
-        raise LmmError(
-            f"the formula keeps {names[i]!r} and {names[j]!r} of {group!r} independent: they "
-            "cannot be correlated"
-        )
-    unit = matrix / np.outer(np.where(scale > 0, scale, 1.0), np.where(scale > 0, scale, 1.0))
-    at = 0
-    for size in sizes:
-        own = slice(at, at + size)
-        values, vectors = np.linalg.eigh(unit[own, own])
-        if values[0] < -PSD_TOL:
+def _order(given: tuple[str, ...], wanted: tuple[str, ...], what: str, of: str = "") -> list[int]:
+    """Where each wanted name stands among the given ones, which must be the same names."""
+    for name in wanted:
+        if name not in given:
             raise LmmError(
-                f"the random effects of {group!r} have no such covariance: the matrix of "
-                f"{_list(names[own])} has a negative eigenvalue ({values[0]:.3g} in correlations)"
+                f"the parameters lack the {what} {name!r}{of} of the design; they have "
+                f"{listed(given) or 'none'}. Make them of this design: "
+                "lj.TrueParameters.for_design(design, ...)"
             )
-        if values[0] > PSD_TOL:
-            factor[own, own] = scale[own, None] * np.linalg.cholesky(unit[own, own])
-        else:
-            root = vectors * np.sqrt(np.maximum(values, 0.0))
-            factor[own, own] = canonical_factor(scale[own, None] * root)
-        at += size
-    return factor
+    for name in given:
+        if name not in wanted:
+            raise LmmError(
+                f"the parameters have the {what} {name!r}{of}, which the design does not have; it "
+                f"has {listed(wanted) or 'none'}"
+            )
+    return [given.index(name) for name in wanted]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,11 +15,11 @@ from lmmjax.errors import LmmError
 from lmmjax.likelihood.pytree import register, static
 from lmmjax.precision import double_precision
 from lmmjax.simulation.normals import as_key, standard_normals
+from lmmjax.simulation.parameters import TrueParameters, aligned_parameters
 
 if TYPE_CHECKING:
     from lmmjax.design import Design
     from lmmjax.result import LinearMixedModelResult
-    from lmmjax.simulation.parameters import TrueParameters
 
 #: Numbers (rows times replicates) that are simulated at once on the host's behalf.
 CHUNK_CELLS = 4_000_000
@@ -110,6 +110,8 @@ def simulate_responses(
         the last of a deviate's 24 bits, where a chunk is compiled differently).
     design : RowDesign
     parameters : TrueParameters
+        In the order of the design's coefficients and terms: there are no names here to match them
+        by (``parameters.aligned(design)`` of the :class:`Design` does it).
     replicates : int
         How many.
     first : int
@@ -176,6 +178,7 @@ def simulate(design: Design, parameters: TrueParameters, n: int = 1, *, key: Any
     design : Design
         Its own response, if it has one, does not matter.
     parameters : TrueParameters
+        Matched to the design by name.
     n : int, default 1
         Number of data sets.
     key : int or Array, default 0
@@ -189,7 +192,7 @@ def simulate(design: Design, parameters: TrueParameters, n: int = 1, *, key: Any
     Raises
     ------
     LmmError
-        `n` is not a number of data sets.
+        `n` is not a number of data sets, or the parameters are of another model.
 
     Examples
     --------
@@ -200,17 +203,13 @@ def simulate(design: Design, parameters: TrueParameters, n: int = 1, *, key: Any
     >>> lj.simulate(design, truth, 3, key=1).shape
     (3, 250)
     """
-    return simulate_rows(RowDesign.of(design), parameters, n, key)
+    return simulate_rows(RowDesign.of(design), aligned_parameters(parameters, design), n, key)
 
 
 def simulate_from_fit(
     fit: LinearMixedModelResult, n: int, key: Any, re: Literal["new", "fitted"]
 ) -> np.ndarray:
     """Do the work of :meth:`lmmjax.LinearMixedModelResult.simulate`, which documents it."""
-    from dataclasses import replace
-
-    from lmmjax.simulation.parameters import TrueParameters
-
     if re not in ("new", "fitted"):
         raise LmmError(f"re must be 'new' or 'fitted', not {re!r}")
     rows, parameters = RowDesign.of(fit.design), TrueParameters.from_fit(fit)

@@ -8,17 +8,28 @@ from typing import Any
 
 
 class Progress:
-    """A tqdm bar where tqdm is installed, else a line on standard error now and then."""
+    """A tqdm bar where tqdm is installed, else a line on standard error now and then.
 
-    def __init__(self, total: int, label: str, wanted: bool) -> None:
+    Parameters
+    ----------
+    total : int
+    label : str
+    wanted : bool
+        Whether to show anything.
+    initial : int
+        What an earlier run has done already: no part of the rate.
+    """
+
+    def __init__(self, total: int, label: str, wanted: bool, initial: int = 0) -> None:
         self.total, self.label, self.wanted = total, label, wanted
-        self.done, self.began, self.said = 0, time.monotonic(), 0.0
+        self.initial = self.done = initial
+        self.began, self.said = time.monotonic(), 0.0
         self.bar: Any = None
         if wanted:
             try:
                 from tqdm.auto import tqdm  # type: ignore[import-not-found]
 
-                self.bar = tqdm(total=total, desc=label, unit=" fits")
+                self.bar = tqdm(total=total, desc=label, unit=" fits", initial=initial)
             except ImportError:
                 pass
 
@@ -34,7 +45,7 @@ class Progress:
         if now - self.said < 1.0 and self.done < self.total:
             return
         self.said = now
-        rate = self.done / max(now - self.began, 1e-9)
+        rate = (self.done - self.initial) / max(now - self.began, 1e-9)
         left = (self.total - self.done) / max(rate, 1e-9)
         print(
             f"{self.label}: {self.done:,} of {self.total:,} fits, {rate:,.0f} a second, "

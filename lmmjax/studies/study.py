@@ -19,7 +19,7 @@ from lmmjax.many.fits import ManyFits
 from lmmjax.many.runner import chunk_lanes, fit_chunks
 from lmmjax.many.sources import any_lane, simulated_source
 from lmmjax.simulation.normals import as_key
-from lmmjax.simulation.parameters import TrueParameters
+from lmmjax.simulation.parameters import TrueParameters, aligned_parameters
 from lmmjax.simulation.rows import RowDesign, simulate_rows
 from lmmjax.studies.checkpoint import Checkpoint, fingerprint
 from lmmjax.studies.criteria import Criterion, Found, criterion
@@ -160,11 +160,12 @@ def power(
     model : Design or LinearMixedModelResult
         The design (``lj.Design.from_formula``, :func:`lmmjax.extend`), or a pilot fit.
     parameters : TrueParameters, optional
-        What is true; by default the fit's estimates.
+        What is true, matched to the design by name; by default the fit's estimates.
     test : str, sequence of str, array, LikelihoodRatio or callable
         A coefficient or a hypothesis (``"time"``, ``"time = 1"``), several for an F test,
         contrasts' weights, :class:`LikelihoodRatio`, or a function of ``lj.ManyFits`` that gives
-        its p values. By default the last coefficient.
+        a p value of each fit (floats; NaN does not reject) or whether it rejects (booleans, to
+        which `alpha` does not apply). By default the last coefficient.
     alpha : float, default 0.05
         Level of the test.
     nsim : int, default 1000
@@ -192,7 +193,8 @@ def power(
     Raises
     ------
     LmmError
-        An argument is not possible, or the checkpoint is of another study.
+        An argument is not possible, the parameters are of another model, or the checkpoint is of
+        another study.
 
     Warns
     -----
@@ -232,6 +234,7 @@ def power(
             LmmWarning,
             stacklevel=2,
         )
+    parameters = aligned_parameters(parameters, design)
     names = tuple(design.x_names)
     test = names[-1] if test is None else test
     if isinstance(test, LikelihoodRatio):
@@ -257,8 +260,7 @@ def power(
         prepared, parameters, key_data, alpha, wanted.label, wanted.identity, ddf, reml
     )
     tally = kept.read(cell, study) if kept else Tally()
-    bar = Progress(int(nsim), cell, progress)
-    bar.add(tally.done)
+    bar = Progress(int(nsim), cell, progress, initial=tally.done)
     began = time.monotonic()
     while tally.done < nsim and not _narrow(tally, stop_width):
         count = min(step, int(nsim) - tally.done)

@@ -98,6 +98,83 @@ def test_it_is_a_pytree_of_its_numbers(truth):
     assert "'time:armactive'" in shown[0]
 
 
+def crossed(subjects, formula="~ 1 + (1 | subject) + (1 | item)"):
+    frame = lj.simulate_design({"subject": subjects}, crossed={"item": 10}, within={"x": [0, 1, 2]})
+    frame["z"] = frame["x"] ** 2.0
+    return lj.Design.from_formula(formula, frame)
+
+
+def test_parameters_are_matched_by_name():
+    # Terms are sorted by their number of levels: with more subjects they change places.
+    pilot = crossed(8)
+    truth = lj.TrueParameters.for_design(pilot, [3], {"subject": 5, "item": 0.5}, sigma=0.1)
+    larger = lj.extend(pilot, along="subject", n=30)
+    assert truth.groups == ("item", "subject")
+    assert truth.aligned(larger).groups == ("subject", "item")
+    assert truth.aligned(larger).sd == {"subject": {"(Intercept)": 5}, "item": {"(Intercept)": 0.5}}
+    assert truth.aligned(pilot) is truth
+    # In what is simulated: rows that share only their subject, or only their item, by theory.
+    Y = lj.simulate(larger, truth, 2000, key=1) - 3
+    subject, item = (term.index for term in larger.terms)
+    other = np.flatnonzero((subject == subject[0]) & (item != item[0]))[0]
+    far = np.flatnonzero((subject != subject[0]) & (item == item[0]))[0]
+    # A product of normals with variance V varies by at most V sqrt(2).
+    error = 4.5 * 25.3 * np.sqrt(2 / 2000)
+    assert abs(np.mean(Y[:, 0] * Y[:, other]) - 25) < error
+    assert abs(np.mean(Y[:, 0] * Y[:, far]) - 0.25) < error
+
+
+def test_coefficients_and_effects_are_matched_within_a_model():
+    one = crossed(8, "~ 0 + x + z + (1 + x + z | subject) + (1 | item)")
+    other = crossed(8, "~ 0 + z + x + (1 + z + x | subject) + (1 | item)")
+    assert one.x_names == other.x_names[::-1]
+    first, second = one.terms[1].columns, other.terms[1].columns
+    assert first != second
+    assert set(first) == set(second)
+    truth = lj.TrueParameters.for_design(
+        one, [1, 2], {"subject": [3, 2, 1], "item": 4}, {"subject": [[1, 0.5, 0.2], [0.5, 1, -0.3],
+        [0.2, -0.3, 1]]}, sigma=1)  # fmt: skip
+    moved = truth.aligned(other)
+    assert moved.fixed == truth.fixed
+    assert moved.x_names == other.x_names
+    order = [first.index(name) for name in second]
+    np.testing.assert_allclose(
+        moved.covariance["subject"], truth.covariance["subject"][np.ix_(order, order)], rtol=1e-12
+    )
+    assert np.all(np.triu(moved.factors[1], 1) == 0)
+    back = moved.aligned(one)
+    for ours, theirs in zip(back.factors, truth.factors, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("formula", "found"),
+    [
+        ("~ x + (1 + x | subject) + (1 | item)", "lack the coefficient 'x' of the design"),
+        ("~ 0 + (1 + x | subject) + (1 | item)", "have the coefficient '\\(Intercept\\)', which"),
+        ("~ 1 + (1 + x | subject)", "have the grouping factor 'item', which the design does not"),
+        ("~ 1 + (1 | subject) + (1 | item)", "have the random effect 'x' of 'subject', which"),
+        ("~ 1 + (1 + x | subject) + (1 + x | item)", "lack the random effect 'x' of 'item'"),
+        ("~ 1 + (1 + x || subject) + (1 | item)", "independent: they cannot be correlated"),
+    ],
+)
+def test_parameters_of_another_model_are_refused(formula, found):
+    design = crossed(8, "~ 1 + (1 + x | subject) + (1 | item)")
+    truth = lj.TrueParameters.for_design(
+        design, sd={"subject": [2, 1], "item": 1}, correlation={"subject": 0.5}, sigma=1
+    )
+    other = crossed(8, formula)
+    for use in (lj.simulate, lj.fit_simulated, lj.power):
+        with pytest.raises(lj.LmmError, match=found):
+            use(other, truth, *([1] if use is lj.fit_simulated else []))
+
+
+def test_parameters_must_be_parameters():
+    for use in (lj.simulate, lj.power):
+        with pytest.raises(lj.LmmError, match=r"must be lj\.TrueParameters .* not dict"):
+            use(crossed(8), {"x": 1})
+
+
 @pytest.mark.parametrize(
     ("arguments", "found"),
     [
