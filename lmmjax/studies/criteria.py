@@ -21,22 +21,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Found:
-    """A test of every replicate.
+    """A test of every replicate: by its p value, or by whether it rejects.
 
     Attributes
     ----------
-    pvalues : ndarray, shape (replicates,)
+    pvalues : ndarray, shape (replicates,), or None
+    rejected : ndarray of bool, shape (replicates,), or None
+        Decisions, where a test gives those and no p values.
     estimate, error, half_width : ndarray, shape (replicates,), or None
         Of a single contrast: its estimate, standard error, and half of its 95 % interval.
     converged : ndarray of bool, shape (replicates,), or None
         Where the test needs more fits than the model's: whether those converged.
     """
 
-    pvalues: np.ndarray
+    pvalues: np.ndarray | None
     estimate: np.ndarray | None = None
     error: np.ndarray | None = None
     half_width: np.ndarray | None = None
     converged: np.ndarray | None = None
+    rejected: np.ndarray | None = None
+
+    def rejects(self, alpha: float) -> np.ndarray:
+        """Whether each replicate rejects at this level, shape (replicates,)."""
+        if self.pvalues is None:
+            assert self.rejected is not None
+            return self.rejected
+        return self.pvalues < alpha
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,8 @@ def criterion(test: Any, names: tuple[str, ...], truth: TrueParameters, ddf: str
     Parameters
     ----------
     test : str, sequence of str, array, or callable
-        Hypotheses about coefficients, their weights, or ``ManyFits -> p values``.
+        Hypotheses about coefficients, their weights, or ``ManyFits -> p values`` (floats) or
+        ``ManyFits -> decisions`` (booleans).
     names : tuple of str
         Coefficients.
     truth : TrueParameters
@@ -141,10 +152,22 @@ def _t_test(many: ManyFits, L: np.ndarray, rhs: np.ndarray, ddf: str) -> Found:
 
 
 def _by_user(test: Callable[[ManyFits], Any], many: ManyFits) -> Found:
-    pvalues = np.asarray(test(many), np.float64)
-    if pvalues.shape != (len(many),):
+    found = np.asarray(test(many))
+    wanted = "give p values (floats from 0 to 1) or whether each fit rejects (booleans)"
+    if found.shape != (len(many),):
         raise LmmError(
-            f"the test gives an array of shape {pvalues.shape} for {len(many)} fits: it takes all "
-            "of them at once (lj.ManyFits) and gives their p values"
+            f"the test gives an array of shape {found.shape} for {len(many)} fits: it takes all of "
+            f"them at once (lj.ManyFits) and must {wanted}"
         )
-    return Found(pvalues)
+    if found.dtype == bool:
+        return Found(None, rejected=found)
+    if found.dtype.kind != "f":
+        raise LmmError(f"the test gives values of type {found.dtype}: {wanted}")
+    # NaN: a fit without estimates has no p value, and does not reject.
+    outside = (found < 0.0) | (found > 1.0)
+    if outside.any():
+        raise LmmError(
+            f"the test gives {found[outside][0]:g} as a p value, and {np.count_nonzero(outside)} "
+            f"of {len(many)} values lie outside 0 to 1: {wanted}"
+        )
+    return Found(found)

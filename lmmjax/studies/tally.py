@@ -44,7 +44,7 @@ class Tally:
         good = many.converged
         if found.converged is not None:
             good = good & found.converged
-        rejects = good & (found.pvalues < alpha)
+        rejects = good & found.rejects(alpha)
         self.done += len(many)
         self.rejected += int(np.count_nonzero(rejects))
         self.failed += int(np.count_nonzero(~good))
