@@ -63,7 +63,8 @@ class StatisticsSampler:
     wishart_df : Array, shape (D,)
         Groups less the rank of ``C``.
     chi_df, chi_place : Array, shape (c,)
-        Degrees of freedom of Bartlett's diagonals that are not zero, and their places among D k.
+        Degrees of freedom of Bartlett's diagonals that are not zero, and their places among D k;
+        filled up with zeros that have no place there.
     within_root : Array, shape (p, s)
         ``F`` with ``F F'`` the fixed effects' Gram matrix within groups.
     within_df : Array, scalar
@@ -161,7 +162,9 @@ def statistics_sampler(prepared: Prepared) -> StatisticsSampler:
     c = np.asarray(prepared.columns)
     p = c.shape[1]
     roots, ranks = _spans(c, pattern, D)
-    r = max(int(ranks.max(initial=0)), 1)
+    # Ranks and counts are rounded up to powers of two, as patterns are: designs of similar size
+    # share what is compiled.
+    r = _bucket(max(int(ranks.max(initial=0)), 1))
     span = np.zeros((D, r, k * p))
     for d, root in enumerate(roots):
         span[d, : root.shape[0]] = root
@@ -169,6 +172,7 @@ def statistics_sampler(prepared: Prepared) -> StatisticsSampler:
     wishart_df[: count.size] = count - ranks[: count.size]
     diagonal_df = np.maximum(wishart_df[:, None] - np.arange(k), 0.0).reshape(-1)
     chi_place = np.flatnonzero(diagonal_df)
+    fill = _bucket(chi_place.size) - chi_place.size
     p_within = np.asarray(template.within)[:p, :p]
     values, vectors = np.linalg.eigh(p_within)
     kept = values > 1e-12
@@ -191,15 +195,21 @@ def statistics_sampler(prepared: Prepared) -> StatisticsSampler:
         span=span.reshape(D, r, k, p),
         in_span=(np.arange(r) < ranks[:, None]).astype(np.float64),
         wishart_df=wishart_df,
-        chi_df=diagonal_df[chi_place],
-        chi_place=chi_place.astype(np.int32),
+        chi_df=np.pad(diagonal_df[chi_place], (0, fill)),
+        chi_place=np.pad(chi_place, (0, fill), constant_values=D * k).astype(np.int32),
         within_root=vectors[:, kept] * np.sqrt(values[kept]),
         within_df=np.asarray(float(prepared.n_obs - n_active - np.count_nonzero(kept))),
         fixed_moments=moments[..., :p, :p],
         start_map=_start_map(template.root, weights),
-        equations=prepared.equations,
+        # Without the levels' weights: start_map holds them, and their number is the levels'.
+        equations=replace(prepared.equations, level_weights=()),
         start_df=np.asarray(float(prepared.within_df)),
     )
+
+
+def _bucket(count: int) -> int:
+    """The next power of two; 0 stays."""
+    return 1 << (count - 1).bit_length() if count else 0
 
 
 def _spans(c: np.ndarray, pattern: np.ndarray, D: int) -> tuple[list[np.ndarray], np.ndarray]:
@@ -263,7 +273,9 @@ def simulate_statistics(
     spanned = first.reshape(D, r, k) * s.in_span[..., None]
 
     # Squares: those of the linear part, and Bartlett's lower-triangular A for the rest.
-    roots = jnp.sqrt(jnp.zeros(D * k, dtype).at[s.chi_place].set(chi[:-1])).reshape(D, k)
+    roots = jnp.sqrt(jnp.zeros(D * k, dtype).at[s.chi_place].set(chi[:-1], mode="drop")).reshape(
+        D, k
+    )
     below = lower.reshape(n_lower, D)
     bartlett: list[list[Any]] = [[None] * k for _ in range(k)]
     at = 0
@@ -323,6 +335,7 @@ def simulate_cross_products(
         Of the replicate: ``jax.random.fold_in(key, replicate)``, of the threefry kind.
     sampler : StatisticsSampler
     parameters : TrueParameters
+        In the order of the design's coefficients and effects (``parameters.aligned(design)``).
 
     Returns
     -------

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from lmmjax.design import Design
 from lmmjax.errors import LmmError
+from lmmjax.simulation.given import read_number
 from lmmjax.simulation.parameters import TrueParameters
 from lmmjax.studies.checkpoint import Checkpoint
-from lmmjax.studies.extend import extend, warn_of_structures
+from lmmjax.studies.extend import check_count, extend, warn_of_structures
 from lmmjax.studies.study import PowerResult, power
 
 if TYPE_CHECKING:
@@ -119,27 +120,31 @@ def power_curve(
     """
     if not along or any(len(values) == 0 for values in along.values()):
         raise LmmError("along must name at least one axis, each with at least one value")
-    made_by_function = callable(model)
-    unknown = [name for name in along if name not in AXES]
-    if unknown and not made_by_function:
-        raise LmmError(f"along knows {', '.join(AXES)}, not {', '.join(map(repr, unknown))}")
-    if "effect" in along and not (test is None or isinstance(test, str)):
+    axes = {name: list(values) for name, values in along.items()}
+    if not callable(model):
+        unknown = [name for name in axes if name not in AXES]
+        if unknown:
+            raise LmmError(f"along knows {', '.join(AXES)}, not {', '.join(map(repr, unknown))}")
+        for count in (*axes.get("groups", ()), *axes.get("per_group", ())):
+            check_count(count)
+    if "effect" in axes and not (test is None or isinstance(test, str)):
         raise LmmError("an effect can be varied where the test is one coefficient by its name")
+    for effect in axes.get("effect", ()):
+        read_number(effect, "an effect in along")
     kept = None if checkpoint is None else Checkpoint(checkpoint)
-    if hasattr(model, "raw") and set(along) - {"effect"}:
+    if hasattr(model, "raw") and set(axes) - {"effect"}:
         fit: LinearMixedModelResult = model  # type: ignore[assignment]
         warn_of_structures(fit, stacklevel=3)
         # A design does not know its fit's method.
         options["method"] = options.get("method") or ("REML" if fit.raw.reml else "ML")
         model = fit.design
-    cells = []
-    for values in itertools.product(*along.values()):
-        at = dict(zip(along, values, strict=True))
+    cells, pilot, made = [], model, None
+    for places in itertools.product(*(range(len(values)) for values in axes.values())):
+        at = {name: axes[name][i] for name, i in zip(axes, places, strict=True)}
         sizes = {name: value for name, value in at.items() if name != "effect"}
-        if made_by_function:
-            pilot = model(**sizes)  # type: ignore[operator]
-        else:
-            pilot = _sized(model, sizes, group) if sizes else model  # type: ignore
+        where = [i for name, i in zip(axes, places, strict=True) if name != "effect"]
+        if where != made:  # neighbours that differ in their effect share a design
+            pilot, made = _sized(model, sizes, group), where
         design: Design = pilot.design if hasattr(pilot, "raw") else pilot  # type: ignore
         truth = parameters(design) if callable(parameters) else parameters
         if "effect" in at:
@@ -151,7 +156,17 @@ def power_curve(
     return PowerCurve(tuple(cells))
 
 
-def _sized(design: Design, sizes: Mapping[str, int], group: str | None) -> Design:
+def _sized(
+    model: Design | LinearMixedModelResult | Callable[..., Design],
+    sizes: Mapping[str, Any],
+    group: str | None,
+) -> Design | LinearMixedModelResult:
+    """The model of one cell."""
+    if callable(model):
+        return model(**sizes)
+    if not sizes:
+        return model
+    design: Design = model  # type: ignore[assignment]
     name = group or min(design.terms, key=lambda term: len(term.levels)).group
     if "per_group" in sizes:
         design = extend(design, within=name, n=sizes["per_group"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -77,8 +77,7 @@ def extend(
     groups = {term.group: term for term in design.terms}
     if name not in groups:
         raise LmmError(f"{name!r} is no grouping factor of the design: {', '.join(groups)}")
-    if not isinstance(n, int | np.integer) or n < 2:
-        raise LmmError(f"n must be an int of at least 2, not {n!r}")
+    check_count(n)
     term = groups[name]
     count = len(term.levels)
     order = np.argsort(term.index, kind="stable")
@@ -89,6 +88,12 @@ def extend(
     chosen = [members[j % count] for j in range(n)]
     copy = np.repeat(np.arange(n) // count, [len(m) for m in chosen])
     return _take(design, np.concatenate(chosen), copy, str(name))
+
+
+def check_count(n: Any) -> None:
+    """Refuse what is no number of groups, or of rows in each."""
+    if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 2:
+        raise LmmError(f"a number of groups or rows must be an int of at least 2, not {n!r}")
 
 
 def _take(design: Design, rows: np.ndarray, copy: np.ndarray | None, along: str) -> Design:

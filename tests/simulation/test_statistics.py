@@ -129,3 +129,22 @@ def test_designs_that_need_rows_say_so():
     design = lj.Design.from_formula("~ 1 + (1 | id) + (1 | item)", frame)
     with pytest.raises(lj.LmmError, match="simulate rows"):
         statistics_sampler(lj.prepare_design(design))
+
+
+def test_designs_of_similar_size_share_what_is_compiled():
+    """Samplers of one shape: whatever the number of groups, of their designs, and of the ranks."""
+
+    def sampler(sizes, seed):
+        frame = lj.simulate_design({"id": len(sizes)}, sizes, {"time": "index"}, seed=seed)
+        design = lj.Design.from_formula("~ time + (time | id)", frame)
+        return statistics_sampler(lj.prepare_design(design))
+
+    def shape(tree):
+        leaves, treedef = jax.tree.flatten(tree)
+        return treedef, [(np.shape(leaf), np.result_type(leaf)) for leaf in leaves]
+
+    one = sampler([5] * 9 + [4] * 6 + [3] * 2, seed=1)
+    other = sampler([6] * 20 + [5] * 4 + [4] * 8 + [3] * 8, seed=2)
+    assert np.count_nonzero(one.wishart_df) == 3
+    assert np.count_nonzero(other.wishart_df) == 4
+    assert shape(one) == shape(other)

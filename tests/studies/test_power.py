@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from scipy.special import chdtrc
 
 import lmmjax as lj
 from lmmjax.cli import main
-from lmmjax.many import runner
+from lmmjax.many import runner, sources
 from lmmjax.studies import study as studies
 from lmmjax.studies.criteria import Criterion, Found, code_identity, criterion
 from lmmjax.studies.tally import Tally
@@ -101,6 +102,52 @@ def test_every_form_of_a_test_rejects_the_same():
     assert shifted.tally.rejected < found.tally.rejected
 
 
+def test_a_users_decisions_are_not_p_values():
+    design, what = intercepts(), truth(0.5)
+    found = lj.power(design, what, "time", nsim=LANES, key=5)
+    decided = lj.power(design, what, lambda fits: fits.pvalues[:, 1] < 0.05, nsim=LANES, key=5)
+    assert decided.tally.rejected == found.tally.rejected
+    assert LANES / 3 < found.tally.rejected < LANES / 2
+
+
+@pytest.mark.parametrize(
+    ("test", "match"),
+    [
+        (lambda fits: 0.5, r"shape \(\)"),
+        (lambda fits: (fits.pvalues[:, 1] < 0.05).astype(int), "type int64: give p values"),
+        (lambda fits: fits.tvalues[:, 1], "lie outside 0 to 1"),
+        (lambda fits: [f"{p:.2f}" for p in fits.pvalues[:, 1]], "type <U4"),
+    ],
+)
+def test_what_a_users_test_gives_is_checked(test, match):
+    with pytest.raises(lj.LmmError, match=match):
+        lj.power(intercepts(), truth(0.5), test, nsim=LANES)
+
+
+def columns(formula, groups):
+    frame = lj.simulate_design({"id": groups}, within={"time": range(ROWS)})
+    frame["one"] = 1.0
+    return lj.Design.from_formula(f"y ~ 0 + {formula} + (0 + one | id)", frame)
+
+
+def test_parameters_go_by_name():
+    one, other = columns("one + time", GROUPS), columns("time + one", GROUPS)
+    what = lj.TrueParameters.for_design(one, {"time": 0.5, "one": 9}, TAU, sigma=SIGMA)
+    assert one.x_names != other.x_names
+    # The same y, so the same tests, whatever the order of the columns.
+    by_rows = [lj.fit_simulated(d, what, LANES, key=1, by="rows") for d in (one, other)]
+    first, second = (many.beta[:, many.names.index("time")] for many in by_rows)
+    np.testing.assert_allclose(second, first, rtol=1e-6)
+    assert near(lj.power(other, what, "time", nsim=LANES, key=1), exact_power(0.5))
+
+    def design(groups):
+        return columns("time + one" if groups > GROUPS else "one + time", groups)
+
+    curve = lj.power_curve(design, what, "time", along={"groups": [GROUPS, 20]}, nsim=LANES, key=1)
+    for at, found in curve.cells:
+        assert near(found, exact_power(0.5, at["groups"]))
+
+
 def test_a_joint_test_has_its_level():
     frame = lj.simulate_design({"id": 15}, within={"time": range(4)})
     frame["other"] = np.random.default_rng(0).normal(size=len(frame))
@@ -121,8 +168,9 @@ def test_a_likelihood_ratio_test():
     smaller = lj.Design.from_formula("y ~ 1 + (1 | id)", frame)
     found = lj.power(intercepts(), truth(0.5), lj.LikelihoodRatio(smaller), nsim=600, key=3)
     assert abs(found.power - exact_power(0.5)) < 0.08  # chi² is a little too generous
+    null = lj.TrueParameters.for_design(smaller, sd=TAU, sigma=SIGMA)
     with pytest.raises(lj.LmmError, match="no fewer parameters"):
-        lj.power(smaller, truth(0.5), lj.LikelihoodRatio(intercepts()), nsim=10)
+        lj.power(smaller, null, lj.LikelihoodRatio(intercepts()), nsim=10)
 
 
 def test_a_killed_study_goes_on(tmp_path, monkeypatch):
@@ -218,17 +266,66 @@ def test_it_stops_when_it_is_sure():
     assert found.tally.done < 100_000
 
 
-def test_a_curve_compiles_once_for_all_sizes():
-    along = {"groups": [12, 13, 20, 40], "effect": [0.2, 0.5]}
+@pytest.fixture
+def compiled(monkeypatch):
+    """Every program that XLA compiles, or JAX takes from its own cache, while the test runs."""
+    monkeypatch.setenv("LMMJAX_CACHE", "0")
+    names = []
+
+    def listen(event, seconds, **more):
+        if event.endswith("backend_compile_duration"):
+            names.append(more.get("fun_name"))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield names
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_a_curve_compiles_once_for_all_sizes(compiled):
+    along = {"groups": [12, 13, 14, 20, 40], "effect": [0.2, 0.4, 0.5, 0.6]}
+    for kernel in (runner._fit_lanes, sources._lanes_of_simulated_statistics):
+        kernel._loaded.clear()
+    jax.clear_caches()
     lj.power(intercepts(), truth(0.5), "time", nsim=LANES, key=1)
-    before = len(runner._fit_lanes._loaded)
+    once = len(compiled)
+    assert 2 <= once <= 6  # the statistics, the fits, and what makes a key
     curve = lj.power_curve(intercepts, truth(0.5), "time", along=along, nsim=LANES, key=1)
-    assert len(runner._fit_lanes._loaded) == before
-    assert len(curve.frame) == 8
+    assert len(compiled) == once, compiled[once:]
+    assert len(curve.frame) == 20
     for at, found in curve.cells:
         assert near(found, exact_power(at["effect"], at["groups"]))
     assert "groups" in str(curve)
     assert curve.plot().get_ylabel() == "power of time"
+
+
+def test_a_curve_from_rows_compiles_once_a_size(compiled):
+    def design(groups):
+        frame = lj.simulate_design({"id": groups}, crossed={"item": 3}, within={"time": [0, 1]})
+        return lj.Design.from_formula("y ~ time + (1 | id) + (1 | item)", frame)
+
+    what = lj.TrueParameters.for_design(design(8), {"time": 1}, {"id": 1, "item": 1}, sigma=1)
+    runner._fit_lanes._loaded.clear()
+    counts = []
+    for groups in (8, 9):
+        before = len(compiled)
+        along = {"groups": [groups], "effect": [0.5, 1.0, 1.5]}
+        curve = lj.power_curve(design, what, "time", along=along, nsim=16, key=1)
+        counts.append(len(compiled) - before)
+        assert np.all(np.diff(curve.frame.power) >= 0)
+    # The rows of another size are simulated by another program; the fits share theirs.
+    assert counts[0] >= 2
+    assert counts[1] == 1
+
+
+def test_a_curve_refuses_bad_axes_before_it_computes():
+    for along, match in (
+        ({"groups": [20, 1]}, "int of at least 2, not 1"),
+        ({"effect": [0.5, "big"]}, "finite number, not 'big'"),
+        ({"sizes": [3]}, "not 'sizes'"),
+        ({"groups": []}, "at least one value"),
+    ):
+        with pytest.raises(lj.LmmError, match=match):
+            lj.power_curve(intercepts(), truth(0.5), "time", along=along, nsim=10**9)
 
 
 def test_extending_a_pilot(fits):
@@ -278,7 +375,6 @@ def test_bad_arguments():
         ({"ddf": "exact"}, "ddf"),
         ({"test": "tim"}, "tim"),
         ({"test": [1.0]}, "weights"),
-        ({"test": lambda fits: 0.5}, "shape"),
     ):
         with pytest.raises(lj.LmmError, match=match):
             lj.power(intercepts(), truth(0.5), **{"nsim": LANES, **options})
