@@ -45,6 +45,7 @@ CODE = (
     "inference",
     "many",
     "simulation",
+    "studies",
 )
 #: Executables that a function keeps in memory: each takes some of the memory maps that a process
 #: may have, and XLA aborts where there are none left.
