@@ -50,8 +50,15 @@ if TYPE_CHECKING:
     from lmmjax.simulation.rows import simulate_responses as simulate_responses
     from lmmjax.simulation.statistics import simulate_cross_products as simulate_cross_products
     from lmmjax.simulation.statistics import statistics_sampler as statistics_sampler
+    from lmmjax.studies.allocation import Allocation as Allocation
+    from lmmjax.studies.allocation import optimize_design as optimize_design
+    from lmmjax.studies.analytic import AnalyticPower as AnalyticPower
+    from lmmjax.studies.analytic import analytic_power as analytic_power
     from lmmjax.studies.curve import PowerCurve as PowerCurve
     from lmmjax.studies.curve import power_curve as power_curve
+    from lmmjax.studies.expected import DesignPatterns as DesignPatterns
+    from lmmjax.studies.expected import PowerInputs as PowerInputs
+    from lmmjax.studies.expected import expected_power as expected_power
     from lmmjax.studies.extend import extend as extend
     from lmmjax.studies.study import LikelihoodRatio as LikelihoodRatio
     from lmmjax.studies.study import PowerResult as PowerResult
@@ -83,7 +90,10 @@ else:
         "many.processes": ("concatenate", "gather", "replicate_share"),
         "many.simulated": ("fit_simulated",),
         "model": ("lmm",),
+        "studies.allocation": ("Allocation", "optimize_design"),
+        "studies.analytic": ("AnalyticPower", "analytic_power"),
         "studies.curve": ("PowerCurve", "power_curve"),
+        "studies.expected": ("DesignPatterns", "PowerInputs", "expected_power"),
         "studies.extend": ("extend",),
         "studies.study": ("LikelihoodRatio", "PowerResult", "power"),
         "precision": ("double_precision",),
