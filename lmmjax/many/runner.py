@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from lmmjax.compiled import Kernel
+from lmmjax.errors import LmmError
 from lmmjax.estimate import Estimate
 from lmmjax.likelihood.crossproducts import CrossProducts
 from lmmjax.many.devices import check_mesh, fit_lanes_on
@@ -21,6 +22,8 @@ from lmmjax.many.sources import Source
 
 #: Lanes of a chunk: on a processor what its caches hold, on an accelerator what fills it.
 CPU_LANES, ACCELERATOR_LANES = 512, 65_536
+#: Rows times lanes of a chunk that is computed from rows (of doubles, a few of which there are).
+CPU_CELLS, ACCELERATOR_CELLS = 1 << 24, 1 << 28
 #: Lanes that are fitted one after the other.
 SERIAL_LANES = 16
 #: Share of a chunk's lanes that may be left to a later round, and evaluations in all.
@@ -32,16 +35,29 @@ _fit_lanes = Kernel(fit_lanes)
 Fitter = Callable[..., LaneFits]
 
 
-def chunk_lanes(data: CrossProducts, replicates: int) -> int:
-    """Lanes of a chunk, a power of two: few shapes are compiled."""
+def chunk_lanes(data: CrossProducts, replicates: int, rows: int = 0) -> int:
+    """Lanes of a chunk, a power of two: few shapes are compiled.
+
+    Parameters
+    ----------
+    data : CrossProducts
+        Of any replicate.
+    replicates : int
+        How many are wanted.
+    rows : int
+        Rows that each is computed from, as :class:`~lmmjax.many.sources.Source` has it.
+    """
+    on_cpu = jax.default_backend() == "cpu"
     if not is_elementwise(data):
         most = SERIAL_LANES
     else:
-        on_cpu = jax.default_backend() == "cpu"
         most = CPU_LANES if on_cpu else ACCELERATOR_LANES
         # Many patterns make a lane larger.
         patterns = np.shape(data.elimination.root)[-1]
         most = max(64, most >> max(0, patterns.bit_length() - 3))
+    if rows:
+        cells = CPU_CELLS if on_cpu else ACCELERATOR_CELLS
+        most = min(most, 1 << max(3, (cells // rows).bit_length() - 1))
     return min(most, 1 << max(3, (replicates - 1).bit_length()))
 
 
@@ -78,13 +94,12 @@ def fit_chunks(
     ----------
     shared : CrossProducts
         Of any replicate.
-    source : callable
-        ``(first, lanes) -> own``, from :mod:`lmmjax.many.sources`; called from several threads.
+    source : Source
     replicates, first : int
         How many, and the number of the first.
     reml : bool
     lanes : int, optional
-        Lanes of a chunk; chosen by the design and the machine if not given.
+        Lanes of a chunk; chosen by the design, its rows and the machine if not given.
     workers : int, optional
         Threads; by default one for each processor, or one for an accelerator.
     mesh : Mesh, optional
@@ -94,14 +109,22 @@ def fit_chunks(
     ------
     Chunk
         Whose stragglers have been finished.
+
+    Raises
+    ------
+    LmmError
+        A number of lanes or threads is not possible.
     """
+    for name, count in (("lanes", lanes), ("workers", workers)):
+        if count is not None and (not isinstance(count, int | np.integer) or count < 1):
+            raise LmmError(f"{name} must be an int of at least 1, not {count!r}")
     fit: Fitter = _fit_lanes
     devices = 1
     if mesh is not None:
         check_mesh(mesh)
         fit, devices, workers = partial(fit_lanes_on, mesh), mesh.size, 1
     if lanes is None:
-        lanes = devices * chunk_lanes(shared, -(-replicates // devices))
+        lanes = devices * chunk_lanes(shared, -(-replicates // devices), source.rows)
     lanes = -(-lanes // devices) * devices
     if workers is None:
         workers = (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1

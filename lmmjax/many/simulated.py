@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from lmmjax.errors import LmmError
 from lmmjax.many.fit_many import resolve
 from lmmjax.many.fits import ManyFits
@@ -78,7 +80,8 @@ def fit_simulated(
     >>> len(many), bool(abs(many.beta[:, 1].mean() - 3) < 0.1)
     (500, True)
     """
-    if replicates < 1 or first < 0:
+    whole = all(isinstance(count, int | np.integer) for count in (replicates, first))
+    if not whole or replicates < 1 or first < 0:
         raise LmmError(f"there are no {replicates} replicates from number {first} on")
     if by not in ("auto", "rows", "statistics"):
         raise LmmError(f"by must be 'auto', 'rows' or 'statistics', not {by!r}")

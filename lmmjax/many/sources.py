@@ -6,6 +6,7 @@ Replicate r of a study has the key ``fold_in(key, r)``, whatever batch it falls 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import jax
@@ -36,8 +37,27 @@ if TYPE_CHECKING:
     from lmmjax.design import Design
     from lmmjax.simulation.parameters import TrueParameters
 
-#: ``(first, lanes) -> own``: the lanes' own parts of replicates ``first`` to ``first + lanes - 1``.
-Source = Callable[[int, int], Own]
+
+@dataclass(frozen=True)
+class Source:
+    """Gives lanes by the numbers of their replicates; called from several threads.
+
+    Attributes
+    ----------
+    draw : callable
+        ``(first, lanes) -> own``: the lanes' own parts of replicates ``first`` to
+        ``first + lanes - 1``.
+    rows : int
+        Rows that each lane is computed from, for the memory that a batch takes; 0 if there are
+        none.
+    """
+
+    draw: Callable[[int, int], Own]
+    rows: int
+
+    def __call__(self, first: int, lanes: int) -> Own:
+        """The lanes' own parts."""
+        return self.draw(first, lanes)
 
 
 def lanes_of_simulated_rows(
@@ -80,13 +100,13 @@ def response_source(prepared: Prepared, Y: np.ndarray) -> Source:
     sent = on_device(prepared)
     kernel = _lanes_of_masked_responses if np.isnan(Y).any() else _lanes_of_responses
 
-    def source(first: int, lanes: int) -> Own:
+    def draw(first: int, lanes: int) -> Own:
         rows = Y[first : first + lanes]
         if len(rows) < lanes:
             rows = np.concatenate([rows, np.repeat(rows[:1], lanes - len(rows), axis=0)])
         return kernel(sent, rows)
 
-    return source
+    return Source(draw, Y.shape[1])
 
 
 def simulated_source(
@@ -135,11 +155,11 @@ def simulated_source(
             )
         kernel = _lanes_of_simulated_rows
 
-    def source(first: int, lanes: int) -> Own:
+    def draw(first: int, lanes: int) -> Own:
         numbers = np.arange(first, first + lanes, dtype=np.uint32)
         return kernel(key_data, numbers, *arrays)
 
-    return source
+    return Source(draw, 0 if sampler is not None else design.X.shape[0])
 
 
 def any_response(prepared: Prepared) -> np.ndarray:
