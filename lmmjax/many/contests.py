@@ -54,6 +54,13 @@ def t_tests(many: ManyFits, L: np.ndarray, rhs: np.ndarray, ddf: str) -> TTests:
     return TTests(estimate, se, df, t, two_sided_p(t, df))
 
 
+def independent_rows(L: np.ndarray) -> None:
+    """Refuse hypotheses, shape (q, p), some of which follow from the others."""
+    rank = np.linalg.matrix_rank(L, tol=RANK_TOL * np.abs(L).max())
+    if rank < len(L):
+        raise LmmError(f"the {len(L)} hypotheses are only {rank}: leave out those that follow")
+
+
 def f_tests(many: ManyFits, L: np.ndarray, rhs: np.ndarray, ddf: str) -> FTests:
     """All of ``L beta = rhs`` together, L of shape (q, p) and full row rank.
 
@@ -65,9 +72,7 @@ def f_tests(many: ManyFits, L: np.ndarray, rhs: np.ndarray, ddf: str) -> FTests:
     from scipy.special import chdtrc, fdtrc
 
     q = len(L)
-    rank = np.linalg.matrix_rank(L, tol=RANK_TOL * np.abs(L).max())
-    if rank < q:
-        raise LmmError(f"the {q} hypotheses are only {rank}: leave out those that follow")
+    independent_rows(L)
     kr = many.kenward_roger if ddf == "kenward-roger" else None
     V = L @ (many.vcov if kr is None else kr.adjusted) @ L.T
     # A fit without estimates has no p value, and must not stop the others.

@@ -170,13 +170,19 @@ def simulate_rows(
     return out
 
 
-def simulate(design: Design, parameters: TrueParameters, n: int = 1, *, key: Any = 0) -> np.ndarray:
+def simulate(
+    model: Design | LinearMixedModelResult,
+    parameters: TrueParameters,
+    n: int = 1,
+    *,
+    key: Any = 0,
+) -> np.ndarray:
     """Simulate responses of a design.
 
     Parameters
     ----------
-    design : Design
-        Its own response, if it has one, does not matter.
+    model : Design or LinearMixedModelResult
+        The design, or a fit for its design; a response does not matter.
     parameters : TrueParameters
         Matched to the design by name.
     n : int, default 1
@@ -203,6 +209,7 @@ def simulate(design: Design, parameters: TrueParameters, n: int = 1, *, key: Any
     >>> lj.simulate(design, truth, 3, key=1).shape
     (3, 250)
     """
+    design: Design = model.design if hasattr(model, "raw") else model  # type: ignore
     return simulate_rows(RowDesign.of(design), aligned_parameters(parameters, design), n, key)
 
 

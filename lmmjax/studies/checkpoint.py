@@ -31,11 +31,18 @@ class Checkpoint:
     Parameters
     ----------
     path : path
+
+    Raises
+    ------
+    LmmError
+        It is a folder, or a file that holds something else.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.cells: dict[str, Any] = {}
+        if self.path.is_dir():
+            raise LmmError(f"{self.path} is a folder: a checkpoint is a file")
         if self.path.is_file():
             try:
                 self.cells = json.loads(self.path.read_text())["cells"]

@@ -11,7 +11,7 @@ import numpy as np
 
 from lmmjax.errors import LmmError
 from lmmjax.inference.hypotheses import Hypotheses, parse_hypotheses
-from lmmjax.many.contests import f_tests, t_tests
+from lmmjax.many.contests import f_tests, independent_rows, t_tests
 from lmmjax.many.fits import ManyFits
 from lmmjax.reading.coefficients import t_quantile
 
@@ -65,6 +65,8 @@ class Criterion:
         What it is tested against.
     identity : tuple
         Arrays, numbers and texts that tell it from other tests, which may share its label.
+    weights : ndarray, shape (q, p), or None
+        Of the coefficients, where the test is about combinations of them.
     """
 
     label: str
@@ -72,6 +74,7 @@ class Criterion:
     truth: float | None = None
     null: float = 0.0
     identity: tuple[Any, ...] = ()
+    weights: np.ndarray | None = None
 
 
 def criterion(test: Any, names: tuple[str, ...], truth: TrueParameters, ddf: str) -> Criterion:
@@ -101,20 +104,37 @@ def criterion(test: Any, names: tuple[str, ...], truth: TrueParameters, ddf: str
     ):
         hypotheses = parse_hypotheses(test, names)
     else:
-        L = np.atleast_2d(np.asarray(test, np.float64))
-        if L.shape[1] != len(names):
-            raise LmmError(
-                f"the test has {L.shape[1]} weights a row for {len(names)} coefficients: "
-                f"{', '.join(names)}"
-            )
+        L = _weights(test, names)
         hypotheses = Hypotheses(L, np.zeros(len(L)), tuple(f"row {i + 1}" for i in range(len(L))))
     L, rhs = hypotheses.L, hypotheses.rhs
     label = ", ".join(hypotheses.labels)
     if len(L) == 1:
         true = float((L @ np.asarray(truth.beta))[0])
         null = float(rhs[0])
-        return Criterion(label, lambda m: _t_test(m, L, rhs, ddf), true, null, (L, rhs))
-    return Criterion(label, lambda m: Found(f_tests(m, L, rhs, ddf).p), identity=(L, rhs))
+        return Criterion(label, lambda m: _t_test(m, L, rhs, ddf), true, null, (L, rhs), L)
+    independent_rows(L)
+    return Criterion(
+        label, lambda m: Found(f_tests(m, L, rhs, ddf).p), identity=(L, rhs), weights=L
+    )
+
+
+def _weights(test: Any, names: tuple[str, ...]) -> np.ndarray:
+    """Weights of the coefficients, shape (q, p)."""
+    try:
+        L = np.atleast_2d(np.asarray(test, np.float64))
+    except (TypeError, ValueError):
+        raise LmmError(
+            "the test must be a hypothesis about coefficients, several, an array of weights, "
+            f"lj.LikelihoodRatio, or a function of lj.ManyFits, not {test!r}"
+        ) from None
+    if L.ndim != 2 or L.shape[1] != len(names):
+        raise LmmError(
+            f"the test has {L.shape[-1]} weights a row for {len(names)} coefficients: "
+            f"{', '.join(names)}"
+        )
+    if not np.isfinite(L).all() or not L.any(axis=1).all():
+        raise LmmError(f"the weights of a test must be finite, and not all zero: {test!r}")
+    return L
 
 
 def code_identity(function: Any) -> tuple[Any, ...]:

@@ -106,6 +106,10 @@ def power_curve(
     LmmWarning
         Sizes vary, and the pilot fit has covariance structures of its own.
 
+    Notes
+    -----
+    All cells draw from the same random numbers: their differences are sharper than their intervals.
+
     Examples
     --------
     >>> import lmmjax as lj
@@ -118,9 +122,7 @@ def power_curve(
     >>> small < large
     True
     """
-    if not along or any(len(values) == 0 for values in along.values()):
-        raise LmmError("along must name at least one axis, each with at least one value")
-    axes = {name: list(values) for name, values in along.items()}
+    axes = _axes(along)
     if not callable(model):
         unknown = [name for name in axes if name not in AXES]
         if unknown:
@@ -154,6 +156,21 @@ def power_curve(
         found = power(pilot, truth, test, checkpoint=kept, cell=label, **options)  # type: ignore
         cells.append((at, found))
     return PowerCurve(tuple(cells))
+
+
+def _axes(along: Any) -> dict[str, list[Any]]:
+    """The values of each axis as lists."""
+    if not isinstance(along, Mapping) or not along:
+        raise LmmError(
+            f"along must name at least one axis, as {{'groups': [20, 40]}}, not {along!r}"
+        )
+    axes = {}
+    for name, values in along.items():
+        listed = not isinstance(values, str | Mapping) and hasattr(values, "__iter__")
+        axes[name] = list(values) if listed else []
+        if not axes[name]:
+            raise LmmError(f"along[{name!r}] must have at least one value in a list: {values!r}")
+    return axes
 
 
 def _sized(

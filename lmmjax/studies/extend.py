@@ -46,8 +46,8 @@ def extend(
     Raises
     ------
     LmmError
-        Not exactly one of `along` and `within` is given, the factor is unknown, or a factor beside
-        it is neither crossed with it nor nested in it.
+        Not exactly one of `along` and `within` is given, the factor is unknown, a factor beside it
+        is neither crossed with it nor nested in it, or the rows left do not tell all coefficients.
 
     Warns
     -----
@@ -118,6 +118,7 @@ def _take(design: Design, rows: np.ndarray, copy: np.ndarray | None, along: str)
             )
         terms.append(replace(term, Z=term.Z[rows], index=index.astype(np.int32), levels=levels))
     terms.sort(key=lambda t: -len(t.levels))
+    _check_rank(design.X, design.X[rows], design.x_names)
     return replace(
         design,
         y=np.full(rows.size, np.nan),
@@ -127,6 +128,19 @@ def _take(design: Design, rows: np.ndarray, copy: np.ndarray | None, along: str)
         offset=design.offset[rows],
         row_index=design.row_index[rows],
     )
+
+
+def _check_rank(before: np.ndarray, after: np.ndarray, names: tuple[str, ...]) -> None:
+    """Refuse rows that leave some coefficient without information."""
+    # Scaled to the columns of all rows, so that what has become constant or zero shows.
+    scale = np.linalg.norm(before, axis=0)
+    scaled = after / np.where(scale > 0, scale, 1.0)
+    if np.linalg.matrix_rank(scaled) < min(len(names), np.linalg.matrix_rank(before)):
+        raise LmmError(
+            "with the rows that are left not all coefficients can be estimated "
+            f"({', '.join(names)}): groups are taken in their order, so mix those that differ in a "
+            "covariate, or ask for more"
+        )
 
 
 def warn_of_structures(fit: LinearMixedModelResult, stacklevel: int) -> None:

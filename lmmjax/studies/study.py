@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 
 #: Batches between two looks at the clock, the interval and the checkpoint.
 WINDOW = 8
-#: Replicates of a likelihood-ratio test that are simulated at once.
-ROWS_AT_ONCE = 1024
+#: Replicates of a likelihood-ratio test that are simulated at once, and their rows together.
+ROWS_AT_ONCE, CELLS_AT_ONCE = 1024, 1 << 25
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,8 @@ def power(
     key : int or Array, default 0
         A seed, or a JAX random key.
     stop_width : float, optional
-        Stop as soon as the power's 95 % interval is narrower than this.
+        Stop as soon as the power's 95 % interval is narrower than this (looked at every few
+        batches).
     progress : bool, default False
         Whether to show how far it is.
     checkpoint : path, optional
@@ -199,7 +201,8 @@ def power(
     Warns
     -----
     LmmWarning
-        The true effects are a fit's own estimates: observed power says no more than its p value.
+        What is tested has the true value that the fit has estimated: observed power says no more
+        than its p value.
 
     Notes
     -----
@@ -215,10 +218,11 @@ def power(
     >>> found.tally.done, 0.6 < found.power < 0.95
     (2000, True)
     """
-    if not 0 < alpha < 1:
-        raise LmmError(f"alpha must lie between 0 and 1, not {alpha!r}")
-    if not isinstance(nsim, int | np.integer) or nsim < 1:
+    _check_share("alpha", alpha)
+    if not isinstance(nsim, int | np.integer) or isinstance(nsim, bool) or nsim < 1:
         raise LmmError(f"nsim must be an int of at least 1, not {nsim!r}")
+    if stop_width is not None:
+        _check_share("stop_width", stop_width)
     design, prepared, reml = resolve(model, method)
     ddf = check_method(ddf)  # type: ignore[assignment]
     if ddf == "kenward-roger":
@@ -227,13 +231,6 @@ def power(
         if not hasattr(model, "raw"):
             raise LmmError("a design alone has no truth: give parameters (lj.TrueParameters)")
         parameters = TrueParameters.from_fit(model)  # type: ignore[arg-type]
-        warnings.warn(
-            "the true effects are the fit's own estimates: observed power says no more than the p "
-            "value. Give the smallest effect that would matter (lj.TrueParameters.from_fit(fit)"
-            ".with_fixed(...))",
-            LmmWarning,
-            stacklevel=2,
-        )
     parameters = aligned_parameters(parameters, design)
     names = tuple(design.x_names)
     test = names[-1] if test is None else test
@@ -241,12 +238,13 @@ def power(
         identity = (resolve(test.smaller, "ML")[1],)
         wanted = Criterion("likelihood ratio", lambda many: Found(np.empty(0)), identity=identity)
         batches = _likelihood_ratio_batches(model, test.smaller, parameters, key)
-        step = ROWS_AT_ONCE
+        most = max(8, CELLS_AT_ONCE // design.X.shape[0])
+        step = min(ROWS_AT_ONCE, 1 << (most.bit_length() - 1))
     else:
         wanted = criterion(test, names, parameters, ddf)
         shared = any_lane(prepared)
         source = simulated_source(design, prepared, parameters, key)
-        lanes = chunk_lanes(shared, int(nsim))
+        lanes = chunk_lanes(shared, int(nsim), source.rows)
         step = WINDOW * lanes
 
         def batches(first: int, count: int) -> tuple[ManyFits, Found]:
@@ -254,23 +252,42 @@ def power(
             many = ManyFits.collect(design, prepared, reml, [c.estimate for c in chunks])
             return many, wanted.run(many)
 
+    if hasattr(model, "raw") and _is_observed(wanted.weights, parameters, model.beta):  # type: ignore[union-attr]
+        warnings.warn(
+            "the true effects are the fit's own estimates: observed power says no more than the p "
+            "value. Give the smallest effect that would matter (lj.TrueParameters.from_fit(fit)"
+            ".with_fixed(...))",
+            LmmWarning,
+            stacklevel=2,
+        )
     kept = Checkpoint(checkpoint) if isinstance(checkpoint, str | os.PathLike) else checkpoint
     key_data = np.asarray(jax.random.key_data(as_key(key)))
     study = fingerprint(
         prepared, parameters, key_data, alpha, wanted.label, wanted.identity, ddf, reml
     )
     tally = kept.read(cell, study) if kept else Tally()
-    bar = Progress(int(nsim), cell, progress, initial=tally.done)
     began = time.monotonic()
-    while tally.done < nsim and not _narrow(tally, stop_width):
-        count = min(step, int(nsim) - tally.done)
-        many, found = batches(tally.done, count)
-        tally.add(many, found, wanted, alpha)
-        bar.add(count)
-        if kept:
-            kept.write(cell, study, tally)
-    bar.close()
+    with closing(Progress(int(nsim), cell, progress, initial=tally.done)) as bar:
+        while tally.done < nsim and not _narrow(tally, stop_width):
+            count = min(step, int(nsim) - tally.done)
+            many, found = batches(tally.done, count)
+            tally.add(many, found, wanted, alpha)
+            bar.add(count)
+            if kept:
+                kept.write(cell, study, tally)
     return PowerResult(wanted.label, alpha, tally, wanted.truth, time.monotonic() - began)
+
+
+def _check_share(name: str, value: Any) -> None:
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not number or not 0 < value < 1:
+        raise LmmError(f"{name} must lie between 0 and 1, not {value!r}")
+
+
+def _is_observed(weights: Any, parameters: TrueParameters, estimates: np.ndarray) -> bool:
+    """Whether what is tested has the true value that the fit has estimated."""
+    L = np.eye(estimates.size) if weights is None else weights
+    return estimates.size > 0 and np.array_equal(L @ np.asarray(parameters.beta), L @ estimates)
 
 
 def _narrow(tally: Tally, width: float | None) -> bool:
@@ -292,9 +309,19 @@ def _likelihood_ratio_batches(
     (design, large, _), (less, small, _) = resolve(model, "ML"), resolve(smaller, "ML")
     if small.n_obs != large.n_obs:
         raise LmmError(f"the smaller model has {small.n_obs} rows, the model {large.n_obs}")
+    if not (
+        np.array_equal(design.weights, less.weights) and np.array_equal(design.offset, less.offset)
+    ):
+        raise LmmError("the smaller model of a likelihood-ratio test has other weights or offsets")
     df = (len(design.x_names) + large.n_theta) - (len(less.x_names) + small.n_theta)
     if df <= 0:
         raise LmmError("the smaller model of a likelihood-ratio test has no fewer parameters")
+    if not _spans(design.X, less.X):
+        raise LmmError(
+            "the smaller model's fixed effects are no part of the model's: a likelihood-ratio test "
+            f"needs nested models. They are {', '.join(less.x_names)} and "
+            f"{', '.join(design.x_names)}"
+        )
     rows = RowDesign.of(design)
 
     def batches(first: int, count: int) -> tuple[ManyFits, Found]:
@@ -304,3 +331,9 @@ def _likelihood_ratio_batches(
         return above, Found(chdtrc(df, statistic), converged=below.converged)
 
     return batches
+
+
+def _spans(X: np.ndarray, columns: np.ndarray) -> bool:
+    """Whether the columns are combinations of those of X."""
+    left = columns - X @ np.linalg.lstsq(X, columns, rcond=None)[0]
+    return bool(np.all(np.linalg.norm(left, axis=0) <= 1e-8 * np.linalg.norm(columns, axis=0)))

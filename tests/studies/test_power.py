@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
+import warnings
 
 import jax
 import numpy as np
@@ -12,6 +17,7 @@ from scipy.special import chdtrc
 import lmmjax as lj
 from lmmjax.cli import main
 from lmmjax.many import runner, sources
+from lmmjax.studies import progress
 from lmmjax.studies import study as studies
 from lmmjax.studies.criteria import Criterion, Found, code_identity, criterion
 from lmmjax.studies.tally import Tally
@@ -168,6 +174,13 @@ def test_a_likelihood_ratio_test():
     smaller = lj.Design.from_formula("y ~ 1 + (1 | id)", frame)
     found = lj.power(intercepts(), truth(0.5), lj.LikelihoodRatio(smaller), nsim=600, key=3)
     assert abs(found.power - exact_power(0.5)) < 0.08  # chi² is a little too generous
+    frame["other"] = np.random.default_rng(0).normal(size=len(frame))
+    for formula, weights in (("y ~ 0 + other + (1 | id)", None), ("y ~ 1 + (1 | id)", "other")):
+        less = lj.Design.from_formula(
+            formula, frame.assign(other=frame.other.abs()), weights=weights
+        )
+        with pytest.raises(lj.LmmError, match="nested models" if weights is None else "weights"):
+            lj.power(intercepts(), truth(0.5), lj.LikelihoodRatio(less), nsim=10)
     null = lj.TrueParameters.for_design(smaller, sd=TAU, sigma=SIGMA)
     with pytest.raises(lj.LmmError, match="no fewer parameters"):
         lj.power(smaller, null, lj.LikelihoodRatio(intercepts()), nsim=10)
@@ -195,6 +208,49 @@ def test_a_killed_study_goes_on(tmp_path, monkeypatch):
     assert again.tally.error_sum == pytest.approx(whole.tally.error_sum, rel=1e-12)
     with pytest.raises(lj.LmmError, match="another study"):
         lj.power(design, truth(0.6), "time", nsim=9000, key=4, checkpoint=file)
+
+
+KILLED = """
+import sys
+import lmmjax as lj
+
+frame = lj.simulate_design({"id": 12}, within={"time": range(5)})
+design = lj.Design.from_formula("y ~ time + (1 | id)", frame)
+truth = lj.TrueParameters.for_design(design, {"time": 0.5}, sd=2.0, sigma=3.0)
+lj.power(design, truth, "time", nsim=10**8, key=4, checkpoint=sys.argv[1])
+"""
+
+
+def test_a_study_killed_by_the_system_loses_nothing(tmp_path):
+    file = tmp_path / "study.json"
+    study = subprocess.Popen([sys.executable, "-c", KILLED, str(file)])
+    try:
+        until = time.monotonic() + 120
+        while not file.exists() and study.poll() is None and time.monotonic() < until:
+            time.sleep(0.02)
+        time.sleep(0.2)  # somewhere in a later batch, or while the file is written
+    finally:
+        study.kill()
+    assert study.wait() == -signal.SIGKILL
+    done = json.loads(file.read_text())["cells"]["study"]["tally"]["done"]
+    assert 0 < done < 10**8
+    again = lj.power(intercepts(), truth(0.5), "time", nsim=done + 5000, key=4, checkpoint=file)
+    whole = lj.power(intercepts(), truth(0.5), "time", nsim=done + 5000, key=4)
+    assert again.tally.done == whole.tally.done
+    assert again.tally.rejected == whole.tally.rejected
+    assert again.tally.error_squares == pytest.approx(whole.tally.error_squares, rel=1e-9)
+
+
+def test_progress_tells_rate_and_time_left(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    clock = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    bar = progress.Progress(10_000, "study", True, initial=4000)
+    clock[0] += 2.0
+    bar.add(1000)  # what an earlier run has done is no part of the rate
+    assert capsys.readouterr().err == "study: 5,000 of 10,000 fits, 500 a second, 10 s left\n"
+    bar.add(1000)
+    assert capsys.readouterr().err == ""  # once a second at most
 
 
 def other_p_values(fits):
@@ -257,6 +313,24 @@ def test_fits_that_fail_in_the_smaller_model_are_counted():
         0.05,
     )
     assert (tally.done, tally.failed, tally.rejected) == (LANES, 3, LANES - 3)
+
+
+def test_the_memory_of_a_batch_is_bounded():
+    # Data sets of a million rows: fewer at once, where they are simulated row by row at all.
+    design, what = intercepts(), truth(0.5)
+    prepared = lj.prepare_design(design)
+    by_rows, by_statistics = (
+        sources.simulated_source(design, prepared, what, 1, by) for by in ("rows", "statistics")
+    )
+    assert (by_rows.rows, by_statistics.rows) == (GROUPS * ROWS, 0)
+    shared = sources.any_lane(prepared)
+    assert runner.chunk_lanes(shared, 10**6, 0) == runner.chunk_lanes(shared, 10**6, 60) == LANES
+    for rows in (10**5, 10**6):
+        lanes = runner.chunk_lanes(shared, 10**6, rows)
+        assert lanes * rows <= runner.CPU_CELLS < 2 * lanes * rows
+    for wrong in ({"lanes": 0}, {"workers": 0}):
+        with pytest.raises(lj.LmmError, match="at least 1, not 0"):
+            lj.fit_simulated(design, what, 8, **wrong)
 
 
 def test_it_stops_when_it_is_sure():
@@ -334,13 +408,23 @@ def test_extending_a_pilot(fits):
     np.testing.assert_array_equal(larger.X[:180], fit.design.X)
     np.testing.assert_array_equal(larger.X[180:360], fit.design.X)
     assert len(set(larger.terms[0].levels)) == 40
-    with pytest.warns(lj.LmmWarning, match="observed power"):
-        lj.power(fits("sleepstudy", "Reaction ~ Days + (1 | Subject)"), nsim=LANES)
+    pilot = fits("sleepstudy", "Reaction ~ Days + (1 | Subject)")
+    own = lj.TrueParameters.from_fit(pilot)
+    for what in (None, own, own.with_fixed({"(Intercept)": 0})):
+        with pytest.warns(lj.LmmWarning, match="observed power"):
+            lj.power(pilot, what, nsim=LANES)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lj.power(pilot, own.with_fixed(Days=1), nsim=LANES)
     assert lj.extend(fit, within="Subject", n=25).X.shape == (450, 2)
     with pytest.raises(lj.LmmError, match="grouping factor"):
         lj.extend(fit, along="Subjects", n=40)
     with pytest.raises(lj.LmmError, match="either"):
         lj.extend(fit, n=40)
+    arms = lj.simulate_design({"id": 8}, within={"time": [0, 1]})
+    arms["arm"] = np.repeat(["a", "b"], 8)
+    with pytest.raises(lj.LmmError, match=r"not all coefficients .*armb"):
+        lj.extend(lj.Design.from_formula("y ~ arm + (1 | id)", arms), along="id", n=4)
 
 
 def test_a_fit_keeps_its_structures():
@@ -374,7 +458,14 @@ def test_bad_arguments():
         ({"nsim": 0}, "nsim"),
         ({"ddf": "exact"}, "ddf"),
         ({"test": "tim"}, "tim"),
+        ({"alpha": "5%"}, "alpha"),
+        ({"stop_width": -1}, "stop_width"),
+        ({"checkpoint": "/"}, "folder"),
         ({"test": [1.0]}, "weights"),
+        ({"test": [0.0, 0.0]}, "not all zero"),
+        ({"test": [np.nan, 1.0]}, "finite"),
+        ({"test": [[1.0, 1.0], [2.0, 2.0]]}, "only 1"),
+        ({"test": [[1.0], [2.0, 3.0]]}, "must be a hypothesis"),
     ):
         with pytest.raises(lj.LmmError, match=match):
             lj.power(intercepts(), truth(0.5), **{"nsim": LANES, **options})
