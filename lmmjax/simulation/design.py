@@ -90,6 +90,12 @@ def simulate_design(
     >>> lj.simulate_design(6, per_group=("poisson", 4), seed=1)["group"].value_counts().tolist()
     [6, 5, 5, 4, 3, 2]
     """
+    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:
+        raise LmmError(f"seed must be an int of at least 0, not {seed!r}")
+    by_name = {"within": within, "between": between, "crossed": crossed, "nested": nested}
+    for what, mapping in by_name.items():
+        if mapping is not None and not isinstance(mapping, Mapping):
+            raise LmmError(f"{what} must be a mapping by name, not {mapping!r}")
     rng = np.random.default_rng(seed)
     name, count = _groups(groups)
     within, between = dict(within or {}), dict(between or {})
@@ -324,7 +330,10 @@ def _draw(key: str, given: Any, rng: np.random.Generator, count: int) -> np.ndar
 
 def _stays(dropout: Any, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
     """Which rows are there, unit by unit; None if nobody can leave."""
-    chances = np.atleast_1d(np.asarray(dropout, np.float64))
+    try:
+        chances = np.atleast_1d(np.asarray(dropout, np.float64))
+    except (TypeError, ValueError):
+        chances = np.zeros(0)
     if chances.ndim != 1 or not chances.size or not np.all((chances >= 0) & (chances < 1)):
         raise LmmError(f"dropout must be probabilities from 0 to below 1, not {dropout!r}")
     if not chances.any():
