@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import jax
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from lmmjax.compiled import Kernel
 from lmmjax.errors import LmmError
 from lmmjax.likelihood.pytree import register, static
 from lmmjax.precision import double_precision
@@ -143,11 +143,15 @@ def simulate_responses(
     )
 
 
-@partial(jax.jit, static_argnums=3)
-def _simulate(
-    key: Array, design: RowDesign, parameters: TrueParameters, replicates: int, first: Array | int
+def simulated_rows(
+    key_data: Array, design: RowDesign, parameters: TrueParameters, first: Array, *, replicates: int
 ) -> Array:
+    """:func:`simulate_responses` from the key's words."""
+    key = jax.random.wrap_key_data(key_data)
     return simulate_responses(key, design, parameters, replicates, first)
+
+
+_simulated_rows = Kernel(simulated_rows)
 
 
 def simulate_rows(
@@ -156,7 +160,7 @@ def simulate_rows(
     """Responses as a NumPy array, shape (replicates, n), in 64 bits and in chunks."""
     if not isinstance(replicates, (int, np.integer)) or replicates < 1:
         raise LmmError(f"the number of data sets must be an int of at least 1, not {replicates!r}")
-    key = as_key(key)
+    key_data = np.asarray(jax.random.key_data(as_key(key)))
     n = design.X.shape[0]
     out = np.empty((replicates, n))
     # A power of two, so that few shapes are compiled; replicates do not depend on it.
@@ -165,8 +169,9 @@ def simulate_rows(
     with double_precision():
         design, parameters = jax.device_put((design, parameters))
         for start in range(0, replicates, chunk):
-            made = _simulate(key, design, parameters, chunk, first + start)
-            out[start : start + chunk] = np.asarray(made)[: replicates - start]
+            number = np.uint32(first + start)
+            made = _simulated_rows(key_data, design, parameters, number, replicates=chunk)
+            out[start : start + chunk] = made[: replicates - start]
     return out
 
 
