@@ -246,7 +246,13 @@ def as_hypotheses(given: Any, rhs: Any, names: Sequence[str]) -> Hypotheses:
         if rhs is not None:
             raise LmmError("hypotheses given as text hold their right-hand sides: leave rhs out")
         return found
-    L = np.asarray(given, np.float64)
+    try:
+        L = np.asarray(given, np.float64)
+    except (TypeError, ValueError):
+        raise LmmError(
+            "hypotheses about coefficients are text (one, or a list of them), or an array of the "
+            f"coefficients' weights, not {given!r}"
+        ) from None
     L = L[None] if L.ndim == 1 else L
     p = len(names)
     if L.ndim != 2 or L.shape[1] != p or not L.shape[0]:

@@ -10,9 +10,11 @@ import numpy as np
 
 from lmmjax.errors import LmmError
 from lmmjax.simulation.parameters import TrueParameters
-from lmmjax.studies.analytic import AnalyticPower, PowerProblem, check_level, resolved
+from lmmjax.studies.analytic import AnalyticPower, PowerProblem, resolved
 from lmmjax.studies.budget import Budget, best_on_budget
+from lmmjax.studies.criteria import check_share
 from lmmjax.studies.extend import extend
+from lmmjax.studies.truth import warn_of_observed_power
 from lmmjax.studies.whole import WholeSearch
 
 if TYPE_CHECKING:
@@ -191,7 +193,7 @@ def optimize_design(
     >>> best
     <Allocation: 30 groups x 13 rows, power 0.862>
     """
-    check_level(alpha)
+    check_share("alpha", alpha)
     _check(budget, cost_per_group, cost_per_row, group_step, row_step, confirm)
     template, truth, reml, make = _maker(model, parameters, method, group_step, row_step)
 
@@ -216,6 +218,8 @@ def optimize_design(
             f"{search.error or 'change group_step, row_step or the limits'}"
         )
     start = search.ranked()[0]
+    hypotheses = start.problem.hypotheses
+    warn_of_observed_power(model, start.problem.parameters, hypotheses.L, stacklevel=2)  # type: ignore[arg-type]
     if start.analytic.noncentrality == 0.0:
         raise LmmError(
             f"the hypothesis {start.analytic.test} is true: every allocation rejects it with "

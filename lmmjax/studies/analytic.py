@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,12 +11,14 @@ import jax
 import numpy as np
 
 from lmmjax.compiled import Kernel
-from lmmjax.errors import LmmError, LmmWarning
+from lmmjax.errors import LmmError
 from lmmjax.inference.contrasts import RANK_TOL
 from lmmjax.inference.hypotheses import Hypotheses, as_hypotheses
 from lmmjax.simulation.parameters import TrueParameters, aligned_parameters
+from lmmjax.studies.criteria import check_share
 from lmmjax.studies.expected import DesignPatterns, PowerInputs, expected_power, pairs_of
 from lmmjax.studies.extend import warn_of_structures
+from lmmjax.studies.truth import true_parameters, warn_of_observed_power
 
 #: Degrees of freedom below which there is nothing to approximate.
 MIN_DF = 0.5
@@ -282,7 +283,8 @@ def analytic_power(
     Warns
     -----
     LmmWarning
-        The true effects are a fit's own estimates: observed power says no more than its p value.
+        What is tested has the true value that the fit has estimated: observed power says no more
+        than its p value.
 
     Notes
     -----
@@ -306,8 +308,9 @@ def analytic_power(
     0.907
     """
     design, parameters, reml = resolved(model, parameters, method, stacklevel=3)
-    check_level(alpha)
+    check_share("alpha", alpha)
     problem = PowerProblem.of(design, parameters, test, alpha, reml)
+    warn_of_observed_power(model, problem.parameters, problem.hypotheses.L, stacklevel=2)
     if groups is not None and problem.patterns.groups == 1:
         raise LmmError("crossed factors join all rows: the design has no groups to have more of")
     for name, value in (("groups", groups), ("per_group", per_group)):
@@ -321,12 +324,6 @@ def analytic_power(
             "of freedom"
         )
     return found
-
-
-def check_level(alpha: float) -> None:
-    """Raise where a test's level is none."""
-    if not 0 < alpha < 1:
-        raise LmmError(f"alpha must lie between 0 and 1, not {alpha!r}")
 
 
 def resolved(
@@ -343,16 +340,7 @@ def resolved(
         )
     if fitted:
         warn_of_structures(model, stacklevel=stacklevel + 1)
-    if parameters is None:
-        if not fitted:
-            raise LmmError("a design alone has no truth: give parameters (lj.TrueParameters)")
-        parameters = TrueParameters.from_fit(model)
-        warnings.warn(
-            "the true effects are the fit's own estimates: observed power says no more than the p "
-            "value. Give the smallest effect that would matter (lj.TrueParameters.from_fit(fit)"
-            ".with_fixed(...))",
-            LmmWarning,
-            stacklevel=stacklevel,
-        )
+    design: Design = model.design if fitted else model
+    parameters = true_parameters(model, parameters, design)
     reml = model.raw.reml if fitted and method is None else method != "ML"
-    return (model.design if fitted else model), parameters, bool(reml)
+    return design, parameters, bool(reml)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lmmjax.errors import LmmError
-from lmmjax.inference.hypotheses import Hypotheses, parse_hypotheses
+from lmmjax.inference.hypotheses import as_hypotheses
 from lmmjax.many.contests import f_tests, independent_rows, t_tests
 from lmmjax.many.fits import ManyFits
 from lmmjax.reading.coefficients import t_quantile
@@ -99,13 +99,7 @@ def criterion(test: Any, names: tuple[str, ...], truth: TrueParameters, ddf: str
     if callable(test):
         label = getattr(test, "__name__", "test")
         return Criterion(label, lambda many: _by_user(test, many), identity=code_identity(test))
-    if isinstance(test, str) or (
-        isinstance(test, list | tuple) and all(isinstance(x, str) for x in test)
-    ):
-        hypotheses = parse_hypotheses(test, names)
-    else:
-        L = _weights(test, names)
-        hypotheses = Hypotheses(L, np.zeros(len(L)), tuple(f"row {i + 1}" for i in range(len(L))))
+    hypotheses = as_hypotheses(test, None, names)
     L, rhs = hypotheses.L, hypotheses.rhs
     label = ", ".join(hypotheses.labels)
     if len(L) == 1:
@@ -118,23 +112,11 @@ def criterion(test: Any, names: tuple[str, ...], truth: TrueParameters, ddf: str
     )
 
 
-def _weights(test: Any, names: tuple[str, ...]) -> np.ndarray:
-    """Weights of the coefficients, shape (q, p)."""
-    try:
-        L = np.atleast_2d(np.asarray(test, np.float64))
-    except (TypeError, ValueError):
-        raise LmmError(
-            "the test must be a hypothesis about coefficients, several, an array of weights, "
-            f"lj.LikelihoodRatio, or a function of lj.ManyFits, not {test!r}"
-        ) from None
-    if L.ndim != 2 or L.shape[1] != len(names):
-        raise LmmError(
-            f"the test has {L.shape[-1]} weights a row for {len(names)} coefficients: "
-            f"{', '.join(names)}"
-        )
-    if not np.isfinite(L).all() or not L.any(axis=1).all():
-        raise LmmError(f"the weights of a test must be finite, and not all zero: {test!r}")
-    return L
+def check_share(name: str, value: Any) -> None:
+    """Raise unless a number lies between 0 and 1, as a test's level does."""
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not number or not 0 < value < 1:
+        raise LmmError(f"{name} must lie between 0 and 1, not {value!r}")
 
 
 def code_identity(function: Any) -> tuple[Any, ...]:

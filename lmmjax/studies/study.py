@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import jax
 import numpy as np
 
-from lmmjax.errors import LmmError, LmmWarning
+from lmmjax.errors import LmmError
 from lmmjax.inference.contrasts import check_method
 from lmmjax.inference.kenward_roger import check_reml
 from lmmjax.many.fit_many import fit_many, resolve
@@ -20,12 +19,13 @@ from lmmjax.many.fits import ManyFits
 from lmmjax.many.runner import chunk_lanes, fit_chunks
 from lmmjax.many.sources import any_lane, simulated_source
 from lmmjax.simulation.normals import as_key
-from lmmjax.simulation.parameters import TrueParameters, aligned_parameters
+from lmmjax.simulation.parameters import TrueParameters
 from lmmjax.simulation.rows import RowDesign, simulate_rows
 from lmmjax.studies.checkpoint import Checkpoint, fingerprint
-from lmmjax.studies.criteria import Criterion, Found, criterion
+from lmmjax.studies.criteria import Criterion, Found, check_share, criterion
 from lmmjax.studies.progress import Progress
 from lmmjax.studies.tally import Tally
+from lmmjax.studies.truth import true_parameters, warn_of_observed_power
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -218,20 +218,16 @@ def power(
     >>> found.tally.done, 0.6 < found.power < 0.95
     (2000, True)
     """
-    _check_share("alpha", alpha)
+    check_share("alpha", alpha)
     if not isinstance(nsim, int | np.integer) or isinstance(nsim, bool) or nsim < 1:
         raise LmmError(f"nsim must be an int of at least 1, not {nsim!r}")
     if stop_width is not None:
-        _check_share("stop_width", stop_width)
+        check_share("stop_width", stop_width)
     design, prepared, reml = resolve(model, method)
     ddf = check_method(ddf)  # type: ignore[assignment]
     if ddf == "kenward-roger":
         check_reml(reml)
-    if parameters is None:
-        if not hasattr(model, "raw"):
-            raise LmmError("a design alone has no truth: give parameters (lj.TrueParameters)")
-        parameters = TrueParameters.from_fit(model)  # type: ignore[arg-type]
-    parameters = aligned_parameters(parameters, design)
+    parameters = true_parameters(model, parameters, design)
     names = tuple(design.x_names)
     test = names[-1] if test is None else test
     if isinstance(test, LikelihoodRatio):
@@ -252,14 +248,7 @@ def power(
             many = ManyFits.collect(design, prepared, reml, [c.estimate for c in chunks])
             return many, wanted.run(many)
 
-    if hasattr(model, "raw") and _is_observed(wanted.weights, parameters, model.beta):  # type: ignore[union-attr]
-        warnings.warn(
-            "the true effects are the fit's own estimates: observed power says no more than the p "
-            "value. Give the smallest effect that would matter (lj.TrueParameters.from_fit(fit)"
-            ".with_fixed(...))",
-            LmmWarning,
-            stacklevel=2,
-        )
+    warn_of_observed_power(model, parameters, wanted.weights, stacklevel=2)
     kept = Checkpoint(checkpoint) if isinstance(checkpoint, str | os.PathLike) else checkpoint
     key_data = np.asarray(jax.random.key_data(as_key(key)))
     study = fingerprint(
@@ -276,18 +265,6 @@ def power(
             if kept:
                 kept.write(cell, study, tally)
     return PowerResult(wanted.label, alpha, tally, wanted.truth, time.monotonic() - began)
-
-
-def _check_share(name: str, value: Any) -> None:
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not number or not 0 < value < 1:
-        raise LmmError(f"{name} must lie between 0 and 1, not {value!r}")
-
-
-def _is_observed(weights: Any, parameters: TrueParameters, estimates: np.ndarray) -> bool:
-    """Whether what is tested has the true value that the fit has estimated."""
-    L = np.eye(estimates.size) if weights is None else weights
-    return estimates.size > 0 and np.array_equal(L @ np.asarray(parameters.beta), L @ estimates)
 
 
 def _narrow(tally: Tally, width: float | None) -> bool:
