@@ -56,10 +56,10 @@ if TYPE_CHECKING:
     from lmmjax.studies.analytic import analytic_power as analytic_power
     from lmmjax.studies.curve import PowerCurve as PowerCurve
     from lmmjax.studies.curve import power_curve as power_curve
-    from lmmjax.studies.expected import DesignPatterns as DesignPatterns
     from lmmjax.studies.expected import PowerInputs as PowerInputs
     from lmmjax.studies.expected import expected_power as expected_power
     from lmmjax.studies.extend import extend as extend
+    from lmmjax.studies.patterns import DesignPatterns as DesignPatterns
     from lmmjax.studies.study import LikelihoodRatio as LikelihoodRatio
     from lmmjax.studies.study import PowerResult as PowerResult
     from lmmjax.studies.study import power as power
@@ -93,8 +93,9 @@ else:
         "studies.allocation": ("Allocation", "optimize_design"),
         "studies.analytic": ("AnalyticPower", "analytic_power"),
         "studies.curve": ("PowerCurve", "power_curve"),
-        "studies.expected": ("DesignPatterns", "PowerInputs", "expected_power"),
+        "studies.expected": ("PowerInputs", "expected_power"),
         "studies.extend": ("extend",),
+        "studies.patterns": ("DesignPatterns",),
         "studies.study": ("LikelihoodRatio", "PowerResult", "power"),
         "precision": ("double_precision",),
         "result": ("LinearMixedModelResult",),

@@ -16,8 +16,9 @@ from lmmjax.inference.contrasts import RANK_TOL
 from lmmjax.inference.hypotheses import Hypotheses, as_hypotheses
 from lmmjax.simulation.parameters import TrueParameters, aligned_parameters
 from lmmjax.studies.criteria import check_share
-from lmmjax.studies.expected import DesignPatterns, PowerInputs, expected_power, pairs_of
+from lmmjax.studies.expected import PowerInputs, expected_power, pairs_of
 from lmmjax.studies.extend import warn_of_structures
+from lmmjax.studies.patterns import DesignPatterns
 from lmmjax.studies.truth import true_parameters, warn_of_observed_power
 
 #: Degrees of freedom below which there is nothing to approximate.

@@ -348,6 +348,6 @@ def test_errors():
 
 
 def test_factors_that_are_too_many(monkeypatch):
-    monkeypatch.setattr("lmmjax.studies.expected.MAX_EFFECTS", 10)
+    monkeypatch.setattr("lmmjax.studies.patterns.MAX_EFFECTS", 10)
     with pytest.raises(lj.LmmError, match="18 random effects hang together"):
         lj.analytic_power(*subjects_by_items())
