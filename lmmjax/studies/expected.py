@@ -285,7 +285,7 @@ def expected_power(
     -----
     Satterthwaite's df are ``2 f^2 / (g' I^-1 g)``, ``f = l'vcov l`` with gradient g in the variance
     parameters, I their expected information. Under a singular covariance matrix they are those of
-    estimates that are free to leave the boundary.
+    estimates that are free to leave the boundary. Power has first derivatives only.
 
     Examples
     --------

@@ -8,7 +8,9 @@ trapezoidal rule converges exponentially. JAX's incomplete beta function has no 
 degrees of freedom, which is why it is not used.
 
 Far from the hypothesis the tail probability given S falls from 1 to 0 between two nodes, and the
-means are over the numerator instead: ``(Z + delta)^2``, with ``chi^2_(q-1)`` added for F.
+means are over the numerator instead: ``(Z + delta)^2``, with ``chi^2_(q-1)`` added for F. That
+needs JAX's incomplete gamma function, which can be differentiated once in its shape: there are
+gradients in the df, and no second derivatives.
 
 Power and its complement agree with mpmath to 1e-7 of themselves (the complement down to 1e-12) for
 1 df or more, and to 1e-4 for half a df.

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Random effects in a block beyond which its products are too large.
 MAX_EFFECTS = 1500
+#: Entries of a block up to which it is laid out with its zeros.
+DENSE = 100_000
 
 
 @register
@@ -98,15 +100,14 @@ class DesignPatterns:
         order = np.argsort(label, kind="stable")
         ends = np.cumsum(np.bincount(label, minlength=count))[:-1]
         X, x_root = _orthonormal(design.X * root)
-        made = []
-        for own in np.split(order, ends):
-            wide = np.zeros((own.size, start + X.shape[1]))
-            for Z, place in zip(columns, places, strict=True):
-                np.put_along_axis(wide, place[own], Z[own], axis=1)
-            wide[:, start:] = X[own]
-            made.append(np.append((wide.T @ wide).ravel(), own.size))
-        table = np.array(made)
         width = start + X.shape[1]
+        values = np.hstack([*columns, X])
+        at = np.hstack([*places, np.broadcast_to(np.arange(start, width), X.shape)])
+        made = [
+            np.append(_product(values[own], at[own], width).ravel(), own.size)
+            for own in np.split(order, ends)
+        ]
+        table = np.array(made)
         # Alike up to rounding, relative to the lengths of the columns that an entry multiplies
         length = np.sqrt(table[:, : width**2 : width + 1].max(axis=0))
         scale = np.append(np.outer(length, length).ravel(), 1.0)
@@ -124,6 +125,19 @@ class DesignPatterns:
             tuple(sizes),
             tuple(term.blocks for term in design.terms),
         )
+
+
+def _product(values: np.ndarray, at: np.ndarray, width: int) -> np.ndarray:
+    """``A'A`` of the matrix with a row's values in these of its columns, and zeros elsewhere."""
+    if len(values) * width <= DENSE:
+        wide = np.zeros((len(values), width))
+        np.put_along_axis(wide, at, values, axis=1)
+        return wide.T @ wide
+    from scipy.sparse import csr_array
+
+    ends = np.arange(0, values.size + 1, values.shape[1])
+    sparse = csr_array((values.ravel(), at.ravel(), ends), shape=(len(values), width))
+    return (sparse.T @ sparse).toarray()
 
 
 def _orthonormal(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -347,6 +347,15 @@ def test_errors():
             lj.analytic_power(*arguments, **options)
 
 
+def test_large_blocks_are_multiplied_without_their_zeros(monkeypatch):
+    design, _ = subjects_by_items()
+    dense = lj.DesignPatterns.of(design)
+    monkeypatch.setattr("lmmjax.studies.patterns.DENSE", 1)
+    sparse = lj.DesignPatterns.of(design)
+    np.testing.assert_allclose(sparse.products, dense.products, rtol=0, atol=1e-12)
+    assert sparse.rows == dense.rows == len(design.X)
+
+
 def test_factors_that_are_too_many(monkeypatch):
     monkeypatch.setattr("lmmjax.studies.patterns.MAX_EFFECTS", 10)
     with pytest.raises(lj.LmmError, match="18 random effects hang together"):
