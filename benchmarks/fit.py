@@ -27,6 +27,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from durations import duration
 from peers import CASES, DATA, FIT, OPTIMISE, PEERS, REFIT
 
 HERE = Path(__file__).parent
@@ -197,14 +198,6 @@ def check(case: str, estimates: dict[str, Any] | None) -> str:
         words += f", df {off_df:.0e}"
     wrong = gap > 0.01 or off_beta > 1e-2 or off_se > 1e-2
     return ("**DIFFERS**: " if wrong else "") + words
-
-
-def duration(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    if seconds < 1:
-        return f"{seconds * 1e3:.3g} ms"
-    return f"{seconds:.3g} s"
 
 
 def report(case: str, rows: list[Row], states: dict[str, str]) -> list[str]:

@@ -28,6 +28,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from durations import duration
 
 FORMULAS = {
     "slopes": "y ~ arm * time + (1 + time | id)",
@@ -112,10 +113,6 @@ def ask_r(kind: str, size: int, limit: float, folder: str) -> dict[str, Any] | s
     if out.returncode:
         return (out.stderr.strip().splitlines() or [f"stopped ({out.returncode})"])[-1]
     return json.loads(out.stdout)
-
-
-def duration(seconds: float) -> str:
-    return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from durations import duration
 
 HERE = Path(__file__).parent
 DATA = HERE.parent / "lmmjax" / "datasets" / "data" / "sleepstudy.csv"
@@ -77,10 +78,6 @@ class Ours:
             seconds.append(time.perf_counter() - before)
         assert found is not None
         return seconds, found.to_numpy()
-
-
-def duration(seconds: float) -> str:
-    return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
 
 
 def main() -> None:

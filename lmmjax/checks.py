@@ -13,6 +13,7 @@ from .columns import Column
 from .errors import DataError, DesignWarning, RankWarning, ScaleWarning
 
 _RANK_TOLERANCE = 1e-7  # R's qr()
+_SPAN_TOLERANCE = 1e-8  # part of a column, relative to it, that others may lack for rounding
 _CONSTANT_TOLERANCE = 1e-12  # spread over size below which a column is rounding noise
 _SCALE_RATIO = 1e6
 
@@ -137,6 +138,14 @@ def independent_columns(X: np.ndarray, intercept: int | None) -> np.ndarray:
             basis.append(rest / length)
             kept.append(j)
     return np.array(sorted(kept), np.int64)
+
+
+def spanned(columns: np.ndarray, X: np.ndarray) -> np.ndarray:
+    """Whether each of the columns, shape (n, k), is a combination of those of X; shape (k,)."""
+    size = np.linalg.norm(X, axis=0)
+    q, _ = np.linalg.qr(X / np.where(size > 0, size, 1.0))
+    left = columns - q @ (q.T @ columns)
+    return np.linalg.norm(left, axis=0) <= _SPAN_TOLERANCE * np.linalg.norm(columns, axis=0)
 
 
 def warn_dropped(dropped: Sequence[str], stacklevel: int) -> None:

@@ -14,6 +14,7 @@ from lmmjax.errors import DataError
 from lmmjax.estimate import Estimate
 from lmmjax.fitting import fit_data
 from lmmjax.likelihood.crossproducts import cross_products, prepare
+from lmmjax.many.fit_many import change_columns
 from lmmjax.optimize.solution import Status
 from lmmjax.studies.progress import Progress
 
@@ -105,8 +106,5 @@ def _fit_drawn(
         offset=design.offset[rows],
     )
     estimate = fit_data(cross_products(again, design.y[rows]), reml=fit.reml)
-    factors = tuple(
-        t @ np.linalg.solve(own, f)
-        for t, own, f in zip(prepared.transforms, again.transforms, estimate.factors, strict=True)
-    )
+    factors = change_columns(estimate.factors, again, prepared)
     return jax.tree.map(np.asarray, estimate._replace(factors=factors))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from lmmjax.checks import spanned
 from lmmjax.covariance import (
     AR1,
     CompoundSymmetry,
@@ -17,14 +18,15 @@ from lmmjax.covariance import (
     Unstructured,
 )
 from lmmjax.errors import DataError, LmmError
+from lmmjax.likelihood.plan import is_nested
 from lmmjax.likelihood.segments import group_gram
 from lmmjax.precision import double_precision
 
 if TYPE_CHECKING:
     from lmmjax.result import LinearMixedModelResult
 
-#: Part of a column outside the others' span, relative to the column, below which it is within.
-WITHIN = 1e-7
+#: Size of a direction, relative to the largest, below which columns do not have it.
+DEPENDENT = 1e-7
 #: Part of a covariance that another has not, relative to it, below which they are alike.
 ALIKE = 1e-5
 #: Structures whose matrices can be told; of others only one and the same is known to be nested.
@@ -88,7 +90,7 @@ def check_nested(large: LinearMixedModelResult, small: LinearMixedModelResult) -
             f"the large model has {large.df_model} parameters and the small one {small.df_model}: "
             f"{remedy or 'give the larger one first'}"
         )
-    outside = ~_within(b.X, a.X)
+    outside = ~spanned(b.X, a.X)
     if outside.any():
         names = ", ".join(repr(name) for name, out in zip(b.x_names, outside, strict=True) if out)
         raise LmmError(
@@ -137,17 +139,16 @@ def _contains(large: Bar, small: Bar) -> bool:
     one S that is nothing special, as equalities that hold there hold everywhere.
     """
     levels, groups = int(small.index.max()) + 1, int(large.index.max()) + 1
-    pairs = np.unique(small.index.astype(np.int64) * groups + large.index).size
-    if pairs != np.unique(small.index).size:
+    if not is_nested(small.index, large.index):
         return False  # a level of `small` reaches over several groups, and correlates them
     if type(large.structure) not in KNOWN:
-        alike = small.structure == large.structure and pairs == np.unique(large.index).size
+        alike = small.structure == large.structure and is_nested(large.index, small.index)
         return alike and np.allclose(small.columns, large.columns)
     # Z back = u, with orthonormal columns.
     length = np.linalg.norm(large.columns, axis=0)
     length[length == 0] = 1.0
     left, size, right = np.linalg.svd(large.columns / length, full_matrices=False)
-    kept = size > WITHIN * size.max(initial=0.0)
+    kept = size > DEPENDENT * size.max(initial=0.0)
     u, back = left[:, kept], (right[kept] / size[kept, None]).T / length[:, None]
     k = u.shape[1]
     own = small.columns @ _some_root(small.structure)
@@ -185,11 +186,3 @@ def _in_family(structure: Covariance, V: np.ndarray) -> bool:
     else:
         alike = scale * (V[0, 1] / scale) ** lag
     return bool(np.allclose(V, alike, rtol=0, atol=ALIKE * scale))
-
-
-def _within(columns: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Whether each column, shape (n, k), is a combination of the others; shape (k,)."""
-    size = np.sqrt(np.sum(others**2, axis=0))
-    q, _ = np.linalg.qr(others / np.where(size > 0, size, 1.0))
-    left = columns - q @ (q.T @ columns)
-    return np.linalg.norm(left, axis=0) <= WITHIN * np.linalg.norm(columns, axis=0)

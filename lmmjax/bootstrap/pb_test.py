@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lmmjax.arguments import check_whole
 from lmmjax.bootstrap.nested import check_nested
 from lmmjax.bootstrap.refits import refit_responses
-from lmmjax.bootstrap.result import check_count
 from lmmjax.errors import LmmError
 from lmmjax.inference.comparison import refit_ml
 from lmmjax.studies.progress import Progress
@@ -171,7 +171,7 @@ def pb_test(
     """
     from lmmjax.result import LinearMixedModelResult
 
-    n = check_count(n)
+    n = check_whole("the number of replicates", n, 2)
     for fit in (large, small):
         if not isinstance(fit, LinearMixedModelResult):
             raise LmmError(f"pb_test compares fits made by lmm(), not {type(fit).__name__}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import jax
 import numpy as np
 
+from lmmjax.arguments import check_whole
 from lmmjax.bootstrap.cases import case_estimates
 from lmmjax.bootstrap.estimable import estimable
 from lmmjax.bootstrap.intervals import interval
@@ -260,7 +261,7 @@ def bootstrap(
     """Do the work of :meth:`lmmjax.LinearMixedModelResult.bootstrap`, which documents it."""
     if kind not in KINDS:
         raise LmmError(f"kind must be one of {', '.join(map(repr, KINDS))}, not {kind!r}")
-    n = check_count(n)
+    n = check_whole("the number of replicates", n, 2)
     if kind != "parametric" and re != "new":
         raise LmmError("re='fitted' is for the parametric bootstrap")
     lost = 0
@@ -280,13 +281,6 @@ def bootstrap(
     # A statistic that cannot be used shows now.
     _ = made.original, made.replicates
     return made
-
-
-def check_count(n: Any) -> int:
-    """Number of replicates."""
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 2:
-        raise LmmError(f"the number of replicates must be an int of at least 2, not {n!r}")
-    return int(n)
 
 
 def _generator(key: Any) -> np.random.Generator:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from lmmjax.errors import LmmError
+from lmmjax.likelihood.plan import is_nested
 
 if TYPE_CHECKING:
     from lmmjax.result import LinearMixedModelResult
@@ -108,8 +109,7 @@ def outermost(
     terms = fit.design.terms
     top = min(terms, key=lambda term: len(term.levels))
     for term in terms:
-        pairs = np.unique(term.index.astype(np.int64) * len(top.levels) + top.index)
-        if pairs.size > np.unique(term.index).size:
+        if not is_nested(term.index, top.index):
             raise LmmError(
                 f"{term.group!r} is not nested in {top.group!r}: whole groups are independent only "
                 f"where one factor holds all others. Use {instead}"

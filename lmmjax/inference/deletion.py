@@ -18,7 +18,13 @@ import numpy as np
 
 from lmmjax.fitting import fit_data
 from lmmjax.likelihood.crossed import Crossed
-from lmmjax.likelihood.crossproducts import CrossProducts, cross_products, group_response, prepare
+from lmmjax.likelihood.crossproducts import (
+    CrossProducts,
+    cross_products,
+    group_response,
+    prepare,
+    within_groups,
+)
 from lmmjax.likelihood.moments import MomentBlocks, pair_indices
 from lmmjax.likelihood.segments import group_gram
 
@@ -120,10 +126,8 @@ def _taking_off(
     if not np.array_equal(unit_of_level[index], unit):
         return None
     _, residual, c_y = group_response(prepared, fitted.y)
-    inner = np.array(residual)
-    for q, own in zip(np.asarray(prepared.own_rows).T, np.asarray(c_y), strict=True):
-        inner -= q * own[index]
-    within_rows = np.column_stack([np.asarray(prepared.within_rows), inner])
+    inner = within_groups(prepared, residual, c_y)
+    within_rows = np.column_stack([np.asarray(part) for part in (prepared.within_rows, inner)])
     c = np.concatenate([np.asarray(prepared.columns), c_y[:, None]], axis=1)
     rows = _members(unit, count)
     groups = _members(unit_of_level, count)

@@ -401,9 +401,8 @@ def cross_products(prepared: Prepared, y: Any) -> CrossProducts:
     """
     xp = namespace(y)
     scale, residual, c_y = group_response(prepared, y)
-    template, q = prepared.template, prepared.own_rows
-    spread = prepared.own_groups.spread
-    inner = residual - sum(q[:, a] * spread(c_y[a]) for a in range(q.shape[1]))
+    template = prepared.template
+    inner = within_groups(prepared, residual, c_y)
     corner = xp.sum(inner * inner)
     # Of both factors the part within groups: where a column has none, as X among random slopes, the
     # product is then zero, and not rounding beside which variances of 1e-8 cannot be seen.
@@ -461,6 +460,12 @@ def group_response(prepared: Prepared, y: Any) -> tuple[ResponseScale, Any, Any]
     q = prepared.own_rows
     parts = [prepared.own_groups.sum(q[:, a] * residual) for a in range(q.shape[1])]
     return scale, residual, xp.stack(parts)
+
+
+def within_groups(prepared: Prepared, residual: Any, c_y: Any) -> Any:
+    """What the eliminated factor's columns leave of a residual, shape (n,)."""
+    q, spread = prepared.own_rows, prepared.own_groups.spread
+    return residual - sum(q[:, a] * spread(c_y[a]) for a in range(q.shape[1]))
 
 
 def _start(prepared: Prepared, residual: Any, c_y: Any, corner: Any) -> Any:

@@ -68,6 +68,11 @@ def parent_of(fine: np.ndarray, coarse: np.ndarray, levels: int) -> np.ndarray |
     return parent if np.array_equal(parent[fine], coarse) else None
 
 
+def is_nested(fine: np.ndarray, coarse: np.ndarray) -> bool:
+    """Whether each level of ``fine`` occurs in one level of ``coarse``; both of shape (n,)."""
+    return parent_of(fine, coarse, int(fine.max()) + 1) is not None
+
+
 def choose(indices: list[np.ndarray], levels: list[int], sizes: list[int]) -> Plan:
     """Eliminate the factor with most effects, with its ancestors if few effects are left beside.
 

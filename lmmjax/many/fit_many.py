@@ -147,17 +147,25 @@ def resolve(
     model: Design | LinearMixedModelResult, method: str | None
 ) -> tuple[Design, Prepared, bool]:
     """The design of a model, ready for cross-products, and whether to fit by REML."""
+    design, reml = design_and_method(model, method)
+    return design, model.raw.prepared if hasattr(model, "raw") else prepare_design(design), reml  # type: ignore[union-attr]
+
+
+def design_and_method(
+    model: Design | LinearMixedModelResult, method: str | None
+) -> tuple[Design, bool]:
+    """The design of a model, and whether to fit by REML: as asked for, or as the fit was."""
     if method not in (None, "REML", "ML"):
         raise LmmError(f"method must be 'REML' or 'ML', not {method!r}")
     if hasattr(model, "raw"):  # a fit
         reml = model.raw.reml if method is None else method == "REML"  # type: ignore[union-attr]
-        return model.design, model.raw.prepared, reml  # type: ignore[union-attr]
+        return model.design, bool(reml)  # type: ignore[union-attr]
     if not hasattr(model, "terms"):
         raise LmmError(
             "the model must be a Design (lj.build_design, lj.Design.from_formula) or a fit, not "
             f"{type(model).__name__}"
         )
-    return model, prepare_design(model), method != "ML"  # type: ignore[return-value]
+    return model, method != "ML"  # type: ignore[return-value]
 
 
 def checked_responses(Y: Any, n: int) -> np.ndarray:

@@ -12,8 +12,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from lmmjax.arguments import check_whole
 from lmmjax.compiled import Kernel
-from lmmjax.errors import LmmError
 from lmmjax.estimate import Estimate
 from lmmjax.likelihood.crossproducts import CrossProducts
 from lmmjax.many.devices import check_mesh, fit_lanes_on
@@ -116,8 +116,8 @@ def fit_chunks(
         A number of lanes or threads is not possible.
     """
     for name, count in (("lanes", lanes), ("workers", workers)):
-        if count is not None and (not isinstance(count, int | np.integer) or count < 1):
-            raise LmmError(f"{name} must be an int of at least 1, not {count!r}")
+        if count is not None:
+            check_whole(name, count, 1)
     fit: Fitter = _fit_lanes
     devices = 1
     if mesh is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lmmjax.arguments import check_whole
 from lmmjax.errors import LmmError
 
 if TYPE_CHECKING:
@@ -90,8 +91,7 @@ def simulate_design(
     >>> lj.simulate_design(6, per_group=("poisson", 4), seed=1)["group"].value_counts().tolist()
     [6, 5, 5, 4, 3, 2]
     """
-    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:
-        raise LmmError(f"seed must be an int of at least 0, not {seed!r}")
+    check_whole("seed", seed, 0)
     by_name = {"within": within, "between": between, "crossed": crossed, "nested": nested}
     for what, mapping in by_name.items():
         if mapping is not None and not isinstance(mapping, Mapping):

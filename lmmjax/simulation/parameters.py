@@ -293,6 +293,13 @@ class TrueParameters:
         groups = tuple(term.group for term in design.terms)
         columns = tuple(tuple(term.columns) for term in design.terms)
         blocks = tuple(tuple(term.blocks) for term in design.terms)
+        if (self.x_names, self.groups, self.columns, self.blocks) == (
+            x_names,
+            groups,
+            columns,
+            blocks,
+        ):
+            return self
         order = _order(self.x_names, x_names, "coefficient")
         places = _order(self.groups, groups, "grouping factor")
         factors = []
@@ -304,13 +311,6 @@ class TrueParameters:
                 rows = np.asarray(factor)[own]
                 factor = covariance_factor(rows @ rows.T, group, names, sizes)
             factors.append(factor)
-        if (self.x_names, self.groups, self.columns, self.blocks) == (
-            x_names,
-            groups,
-            columns,
-            blocks,
-        ):
-            return self
         beta = self.beta if self.x_names == x_names else self.beta[np.array(order, np.int32)]
         return type(self)(beta, tuple(factors), self.sigma, x_names, groups, columns, blocks)
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from lmmjax.arguments import check_whole
 from lmmjax.compiled import Kernel
 from lmmjax.errors import LmmError
 from lmmjax.likelihood.pytree import register, static
@@ -158,8 +159,7 @@ def simulate_rows(
     design: RowDesign, parameters: TrueParameters, replicates: int, key: Any = 0, *, first: int = 0
 ) -> np.ndarray:
     """Responses as a NumPy array, shape (replicates, n), in 64 bits and in chunks."""
-    if not isinstance(replicates, (int, np.integer)) or replicates < 1:
-        raise LmmError(f"the number of data sets must be an int of at least 1, not {replicates!r}")
+    check_whole("the number of data sets", replicates, 1)
     key_data = np.asarray(jax.random.key_data(as_key(key)))
     n = design.X.shape[0]
     out = np.empty((replicates, n))

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from lmmjax.arguments import check_share, check_whole
 from lmmjax.errors import LmmError
 from lmmjax.simulation.parameters import TrueParameters
 from lmmjax.studies.analytic import AnalyticPower, PowerProblem, resolved
 from lmmjax.studies.budget import Budget, best_on_budget
-from lmmjax.studies.criteria import check_share
 from lmmjax.studies.extend import extend
 from lmmjax.studies.truth import warn_of_observed_power
 from lmmjax.studies.whole import WholeSearch
@@ -354,5 +354,4 @@ def _check(
         ("row_step", row_step, 1),
         ("confirm", confirm, 0),
     ):
-        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-            raise LmmError(f"{name} must be an int of at least {least}, not {value!r}")
+        check_whole(name, value, least)

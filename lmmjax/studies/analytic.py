@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import jax
 import numpy as np
 
+from lmmjax.arguments import check_share
 from lmmjax.compiled import Kernel
 from lmmjax.errors import LmmError
-from lmmjax.inference.contrasts import RANK_TOL
 from lmmjax.inference.hypotheses import Hypotheses, as_hypotheses
+from lmmjax.many.contests import independent_rows
+from lmmjax.many.fit_many import design_and_method
 from lmmjax.simulation.parameters import TrueParameters, aligned_parameters
-from lmmjax.studies.criteria import check_share
 from lmmjax.studies.expected import PowerInputs, expected_power, pairs_of
 from lmmjax.studies.extend import warn_of_structures
 from lmmjax.studies.patterns import DesignPatterns
@@ -228,11 +229,7 @@ def read_test(test: Any, names: Sequence[str]) -> Hypotheses:
             "lj.power() takes others"
         )
     found = as_hypotheses(test, None, names)
-    rank = np.linalg.matrix_rank(found.L, tol=RANK_TOL * np.abs(found.L).max())
-    if rank < len(found.L):
-        raise LmmError(
-            f"the {len(found.L)} hypotheses are only {rank}: leave out those that follow"
-        )
+    independent_rows(found.L)
     return found
 
 
@@ -331,17 +328,7 @@ def resolved(
     model: Any, parameters: TrueParameters | None, method: str | None, stacklevel: int
 ) -> tuple[Design, TrueParameters, bool]:
     """Design, truth, and whether by REML."""
-    if method not in (None, "REML", "ML"):
-        raise LmmError(f"method must be 'REML' or 'ML', not {method!r}")
-    fitted = hasattr(model, "raw")
-    if not fitted and not hasattr(model, "terms"):
-        raise LmmError(
-            f"the model must be a Design (lj.Design.from_formula) or a fit, not "
-            f"{type(model).__name__}"
-        )
-    if fitted:
+    design, reml = design_and_method(model, method)
+    if hasattr(model, "raw"):
         warn_of_structures(model, stacklevel=stacklevel + 1)
-    design: Design = model.design if fitted else model
-    parameters = true_parameters(model, parameters, design)
-    reml = model.raw.reml if fitted and method is None else method != "ML"
-    return design, parameters, bool(reml)
+    return design, true_parameters(model, parameters, design), reml

@@ -112,13 +112,6 @@ def criterion(test: Any, names: tuple[str, ...], truth: TrueParameters, ddf: str
     )
 
 
-def check_share(name: str, value: Any) -> None:
-    """Raise unless a number lies between 0 and 1, as a test's level does."""
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not number or not 0 < value < 1:
-        raise LmmError(f"{name} must lie between 0 and 1, not {value!r}")
-
-
 def code_identity(function: Any) -> tuple[Any, ...]:
     """What tells a function from another of its name: its code, and the plain values it uses.
 

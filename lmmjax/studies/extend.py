@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lmmjax.arguments import check_whole
 from lmmjax.design import Design
 from lmmjax.errors import LmmError, LmmWarning
 from lmmjax.likelihood.crossproducts import default_structures
+from lmmjax.likelihood.plan import is_nested
 
 if TYPE_CHECKING:
     from lmmjax.result import LinearMixedModelResult
@@ -92,8 +94,7 @@ def extend(
 
 def check_count(n: Any) -> None:
     """Refuse what is no number of groups, or of rows in each."""
-    if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 2:
-        raise LmmError(f"a number of groups or rows must be an int of at least 2, not {n!r}")
+    check_whole("a number of groups or rows", n, 2)
 
 
 def _take(design: Design, rows: np.ndarray, copy: np.ndarray | None, along: str) -> Design:
@@ -102,14 +103,14 @@ def _take(design: Design, rows: np.ndarray, copy: np.ndarray | None, along: str)
     top = next((t for t in design.terms if t.group == along), None)
     for term in design.terms:
         index, levels = term.index[rows], term.levels
-        if copy is not None and top is not None and _is_nested(term.index, top.index):
+        if copy is not None and top is not None and is_nested(term.index, top.index):
             code = copy.astype(np.int64) * len(levels) + index
             present, index = np.unique(code, return_inverse=True)
             levels = tuple(
                 levels[c % len(levels)] + (f"*{c // len(levels) + 1}" if c >= len(levels) else "")
                 for c in present.tolist()
             )
-        elif copy is None or top is None or _is_crossed(term.index, top.index):
+        elif copy is None or top is None or not is_nested(top.index, term.index):
             present, index = np.unique(index, return_inverse=True)
             levels = tuple(levels[c] for c in present.tolist())
         else:
@@ -153,13 +154,3 @@ def warn_of_structures(fit: LinearMixedModelResult, stacklevel: int) -> None:
             LmmWarning,
             stacklevel=stacklevel,
         )
-
-
-def _is_nested(inner: np.ndarray, outer: np.ndarray) -> bool:
-    """Whether each level of ``inner`` occurs in one level of ``outer``."""
-    pairs = np.unique(inner.astype(np.int64) * (int(outer.max()) + 1) + outer)
-    return pairs.size == np.unique(inner).size
-
-
-def _is_crossed(one: np.ndarray, other: np.ndarray) -> bool:
-    return not _is_nested(other, one)

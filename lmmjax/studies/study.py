@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import jax
 import numpy as np
 
+from lmmjax.arguments import check_share, check_whole
+from lmmjax.checks import spanned
 from lmmjax.errors import LmmError
 from lmmjax.inference.contrasts import check_method
 from lmmjax.inference.kenward_roger import check_reml
@@ -22,7 +24,7 @@ from lmmjax.simulation.normals import as_key
 from lmmjax.simulation.parameters import TrueParameters
 from lmmjax.simulation.rows import RowDesign, simulate_rows
 from lmmjax.studies.checkpoint import Checkpoint, fingerprint
-from lmmjax.studies.criteria import Criterion, Found, check_share, criterion
+from lmmjax.studies.criteria import Criterion, Found, criterion
 from lmmjax.studies.progress import Progress
 from lmmjax.studies.tally import Tally
 from lmmjax.studies.truth import true_parameters, warn_of_observed_power
@@ -219,8 +221,7 @@ def power(
     (2000, True)
     """
     check_share("alpha", alpha)
-    if not isinstance(nsim, int | np.integer) or isinstance(nsim, bool) or nsim < 1:
-        raise LmmError(f"nsim must be an int of at least 1, not {nsim!r}")
+    nsim = check_whole("nsim", nsim, 1)
     if stop_width is not None:
         check_share("stop_width", stop_width)
     design, prepared, reml = resolve(model, method)
@@ -240,7 +241,7 @@ def power(
         wanted = criterion(test, names, parameters, ddf)
         shared = any_lane(prepared)
         source = simulated_source(design, prepared, parameters, key)
-        lanes = chunk_lanes(shared, int(nsim), source.rows)
+        lanes = chunk_lanes(shared, nsim, source.rows)
         step = WINDOW * lanes
 
         def batches(first: int, count: int) -> tuple[ManyFits, Found]:
@@ -256,9 +257,9 @@ def power(
     )
     tally = kept.read(cell, study) if kept else Tally()
     began = time.monotonic()
-    with closing(Progress(int(nsim), cell, progress, initial=tally.done)) as bar:
+    with closing(Progress(nsim, cell, progress, initial=tally.done)) as bar:
         while tally.done < nsim and not _narrow(tally, stop_width):
-            count = min(step, int(nsim) - tally.done)
+            count = min(step, nsim - tally.done)
             many, found = batches(tally.done, count)
             tally.add(many, found, wanted, alpha)
             bar.add(count)
@@ -293,7 +294,7 @@ def _likelihood_ratio_batches(
     df = (len(design.x_names) + large.n_theta) - (len(less.x_names) + small.n_theta)
     if df <= 0:
         raise LmmError("the smaller model of a likelihood-ratio test has no fewer parameters")
-    if not _spans(design.X, less.X):
+    if not spanned(less.X, design.X).all():
         raise LmmError(
             "the smaller model's fixed effects are no part of the model's: a likelihood-ratio test "
             f"needs nested models. They are {', '.join(less.x_names)} and "
@@ -308,9 +309,3 @@ def _likelihood_ratio_batches(
         return above, Found(chdtrc(df, statistic), converged=below.converged)
 
     return batches
-
-
-def _spans(X: np.ndarray, columns: np.ndarray) -> bool:
-    """Whether the columns are combinations of those of X."""
-    left = columns - X @ np.linalg.lstsq(X, columns, rcond=None)[0]
-    return bool(np.all(np.linalg.norm(left, axis=0) <= 1e-8 * np.linalg.norm(columns, axis=0)))
