@@ -14,8 +14,9 @@ import hashlib
 import os
 import pickle
 import platform
-import tempfile
+import sys
 import threading
+import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -27,31 +28,23 @@ import jaxlib.version
 import numpy as np
 from jax.experimental.xla_metadata import set_xla_metadata
 
+from lmmjax.errors import LmmError, LmmWarning
 from lmmjax.likelihood.products import written_out
 from lmmjax.precision import double_precision
+from lmmjax.private_folder import NotPrivateError, private_folder
 
 #: Multiplications up to which a product is written out in a program that is one kernel.
 WRITTEN_OUT = 100_000
 #: The mark for such a program is XLA's own and not documented: a version that has not been tried
 #: is not given it.
 KNOWN_VERSION = jaxlib.version.__version__.startswith("0.10.")
-#: The code that kernels are traced from.
-CODE = (
-    "compiled.py",
-    "covariance.py",
-    "estimate.py",
-    "likelihood",
-    "optimize",
-    "inference",
-    "many",
-    "simulation",
-    "studies",
-)
 #: Executables that a function keeps in memory: each takes some of the memory maps that a process
 #: may have, and XLA aborts where there are none left.
 MAX_LOADED = 128
 #: Executables kept on disk; the ones longest unused go first.
 MAX_FILES = 300
+#: What their names end in.
+SUFFIX = ".exe"
 
 
 def cache_directory() -> Path | None:
@@ -81,22 +74,38 @@ def clear_cache() -> int:
     ...     clear_cache()
     0
     """
-    folder = cache_directory()
-    files = list(folder.glob("*.exe")) if folder and folder.is_dir() else []
+    path = cache_directory()
+    if path is None or not path.is_dir():
+        return 0
+    try:
+        with private_folder(path, SUFFIX, create=False) as folder:
+            names = folder.names(SUFFIX)
+            for name in names:
+                folder.delete(name)
+    except NotPrivateError as reason:
+        raise LmmError(f"the folder {path} is not yours alone to clear: {reason}") from None
+    return len(names)
+
+
+@cache
+def source_digest(package: Path) -> str | None:
+    """Digest every Python file of a package; None if there are none to read.
+
+    All of them, because what a kernel is traced from may be moved, or import what is new: a list
+    of some would one day lack one, and old programs would give old numbers.
+    """
+    digest = hashlib.sha256()
+    files = sorted(package.rglob("*.py"))
     for file in files:
-        file.unlink(missing_ok=True)
-    return len(files)
+        content = file.read_bytes()
+        digest.update(f"{file.relative_to(package).as_posix()}:{len(content)}:".encode())
+        digest.update(content)
+    return digest.hexdigest() if files else None
 
 
 @cache
 def _environment() -> str:
     """Everything but the shapes that an executable depends on."""
-    package = Path(__file__).parent
-    source = hashlib.sha256()
-    for part in CODE:
-        place = package / part
-        for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
-            source.update(file.read_bytes())
     device = jax.devices()[0]
     processor = platform.processor()
     try:
@@ -105,7 +114,8 @@ def _environment() -> str:
     except OSError:
         pass
     parts = (
-        source.hexdigest(),
+        sys.version,
+        np.__version__,
         jax.__version__,
         jaxlib.version.__version__,
         device.platform,
@@ -232,26 +242,25 @@ class Kernel:
     def _obtain(self, args: Any, static: dict[str, Any], key: str) -> tuple[Any, _Layout]:
         from jax.experimental import serialize_executable
 
-        # The digest below does not see the code of structures that a user writes: keep those in
-        # memory only.
-        keep = not _jax_keeps_executables() and not _has_foreign_structures(args)
-        folder = cache_directory() if keep else None
-        digest = hashlib.sha256((_environment() + key).encode()).hexdigest()[:32]
-        file = folder / f"{self.name}-{digest}.exe" if folder else None
-        if file is not None and file.is_file():
-            try:
-                payload, layout = pickle.loads(file.read_bytes())
-                _ready_to_load()
-                os.utime(file)
-                return serialize_executable.deserialize_and_load(*payload), layout
-            except Exception:
-                # Written by another version, cut short, or not loadable here: compile anew.
-                file.unlink(missing_ok=True)
+        name = None if _jax_keeps_executables() else self._file_name(args, key)
+        if name is not None and (found := _load(name)) is not None:
+            return found
         executable = self._compile(args, static)
         layout = _Layout(jax.eval_shape(lambda *a: self.function(*a, **static), *args))
-        if file is not None:
-            _write(file, pickle.dumps((serialize_executable.serialize(executable), layout)))
+        if name is not None:
+            _store(name, pickle.dumps((serialize_executable.serialize(executable), layout)))
         return executable, layout
+
+    def _file_name(self, args: Any, key: str) -> str | None:
+        """Name that no other program has; None for a program that has no such name."""
+        # A file's name cannot know the code of structures and functions that a user writes: it
+        # would be their class, or their address in memory, which the next process may give away.
+        nameless = _has_foreign_structures(args) or " at 0x" in key or "..." in key
+        source = None if nameless else source_digest(Path(__file__).parent)
+        if source is None:
+            return None
+        digest = hashlib.sha256("|".join((source, _environment(), key)).encode()).hexdigest()
+        return f"{self.name}-{digest[:32]}{SUFFIX}"
 
     def _compile(self, args: Any, static: dict[str, Any]) -> Any:
         bound = jax.jit(lambda *a: _pack(self.function(*a, **static)))
@@ -269,15 +278,54 @@ def _as_one_kernel(function: Callable[..., Any], *args: Any) -> Any:
     return set_xla_metadata(function(*args), xla_cpu_small_call="true", inlineable="false")
 
 
-def _write(file: Path, content: bytes) -> None:
-    """Write all or nothing: several processes may share the folder."""
+def _load(name: str) -> tuple[Any, _Layout] | None:
+    """Load a program from the folder on disk, if it is there and can be trusted."""
+    from jax.experimental import serialize_executable
+
+    path = cache_directory()
+    if path is None or not path.is_dir():
+        return None
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as handle:
-            handle.write(content)
-        os.replace(handle.name, file)
-        old = sorted(file.parent.glob("*.exe"), key=lambda f: f.stat().st_mtime)[:-MAX_FILES]
-        for each in old:
-            each.unlink(missing_ok=True)
+        with private_folder(path, SUFFIX) as folder:
+            content = folder.read(name)
+            if content is None:
+                return None
+            try:
+                payload, layout = pickle.loads(content)
+                _ready_to_load()
+                folder.touch(name)
+                return serialize_executable.deserialize_and_load(*payload), layout
+            except Exception:
+                # Written by another version, cut short, or not loadable here: compile anew.
+                folder.delete(name)
+    except NotPrivateError as reason:
+        _warn_not_private(path, str(reason))
+    except OSError:
+        pass
+    return None
+
+
+def _store(name: str, content: bytes) -> None:
+    """Keep a program on disk; the ones longest unused make room."""
+    path = cache_directory()
+    if path is None:
+        return
+    try:
+        with private_folder(path, SUFFIX) as folder:
+            folder.write(name, content)
+            for old in sorted(folder.names(SUFFIX), key=folder.age)[:-MAX_FILES]:
+                folder.delete(old)
+    except NotPrivateError as reason:
+        _warn_not_private(path, str(reason))
     except OSError:
         pass  # A folder that cannot be written costs time, not the fit.
+
+
+@cache
+def _warn_not_private(path: Path, reason: str) -> None:
+    warnings.warn(
+        f"compiled programs are not kept in {path}: {reason}. LMMJAX_CACHE_DIR names another "
+        "folder, LMMJAX_CACHE=0 keeps none",
+        LmmWarning,
+        stacklevel=2,
+    )

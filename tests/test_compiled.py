@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+import shutil
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -13,8 +17,9 @@ import pytest
 
 import lmmjax as lj
 from lmmjax import compiled
-from lmmjax.compiled import Kernel, cache_directory, clear_cache
+from lmmjax.compiled import Kernel, cache_directory, clear_cache, source_digest
 from lmmjax.covariance import Diagonal
+from lmmjax.errors import LmmError, LmmWarning
 
 SCRIPT = """
 import lmmjax as lj
@@ -110,3 +115,129 @@ def test_another_process_gets_the_same_numbers(folder: Path) -> None:
     assert runs[0].stdout.startswith("319.654276842")
     assert len(list(folder.glob("estimate-*.exe"))) == 1
     assert clear_cache() == 1
+
+
+class Planted:
+    """A file that runs code as soon as it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+def planted(folder: Path, mark: Path) -> Path:
+    """The program of a kernel in `folder`, replaced by one that leaves a mark when loaded."""
+    Kernel(double)(np.arange(6.0))
+    (file,) = folder.glob("double-*.exe")
+    file.write_bytes(pickle.dumps(Planted(mark)))
+    return file
+
+
+def computed(folder: Path) -> bool:
+    """Whether a kernel gives its numbers in silence."""
+    compiled._warn_not_private.cache_clear()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            found = Kernel(double)(np.arange(6.0))["twice"]
+    np.testing.assert_array_equal(found, 2 * np.arange(6.0))
+    assert len(caught) <= 1  # Said once, not at each program.
+    if caught:
+        assert caught[0].category is LmmWarning
+        assert str(folder) in str(caught[0].message)
+    return not caught
+
+
+def test_a_planted_program_would_run(folder: Path, tmp_path: Path) -> None:
+    """What the tests below look for does happen where the folder is private."""
+    mark = tmp_path / "mark"
+    planted(folder, mark)
+    Kernel(double)(np.arange(6.0))
+    assert mark.exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="owners and modes of files are POSIX's")
+def test_nothing_is_loaded_from_a_folder_that_is_not_private(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = tmp_path / "mark"
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("LMMJAX_CACHE_DIR", str(cache))
+    file = planted(cache, mark)
+    assert cache.stat().st_mode & 0o777 == 0o700
+    assert file.stat().st_mode & 0o077 == 0
+
+    # Others could write to it.
+    for mode in (0o770, 0o702, 0o1777):
+        cache.chmod(mode)
+        assert not computed(cache)
+        assert cache.stat().st_mode & 0o7777 == mode
+    with pytest.raises(LmmError, match="not yours alone"):
+        clear_cache()
+    # Others could look into it, where there is more than programs.
+    cache.chmod(0o755)
+    (cache / "notes.txt").write_text("for all to read")
+    assert not computed(cache)
+    (cache / "notes.txt").unlink()
+    cache.chmod(0o700)
+    # It is another user's.
+    with monkeypatch.context() as other:
+        other.setattr(os, "geteuid", lambda: cache.stat().st_uid + 1)
+        assert not computed(cache)
+    # A link stands in its place.
+    link = tmp_path / "link"
+    link.symlink_to(cache)
+    monkeypatch.setenv("LMMJAX_CACHE_DIR", str(link))
+    assert not computed(link)
+    monkeypatch.setenv("LMMJAX_CACHE_DIR", str(cache))
+    # The folder is private, the file in it is not: a link of either kind, or open to others.
+    elsewhere = tmp_path / "elsewhere.exe"
+    shutil.move(file, elsewhere)
+    file.symlink_to(elsewhere)
+    assert computed(cache)
+    file.unlink()
+    os.link(elsewhere, file)
+    assert computed(cache)
+    file.unlink()
+    elsewhere.unlink()
+    planted(cache, mark).chmod(0o622)
+    assert computed(cache)
+    assert not mark.exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="owners and modes of files are POSIX's")
+def test_a_cache_that_others_can_only_look_into_is_closed_to_them(folder: Path) -> None:
+    Kernel(double)(np.arange(6.0))
+    folder.chmod(0o755)
+    assert computed(folder)
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_every_file_of_the_package_decides_which_programs_are_its_own(tmp_path: Path) -> None:
+    """A function may be moved to any file, new ones too: old programs must not answer for it."""
+    package = tmp_path / "lmmjax"
+    shutil.copytree(Path(lj.__file__).parent, package, ignore=shutil.ignore_patterns("*.pyc"))
+    digest = source_digest.__wrapped__
+    before = digest(package)
+    assert before == source_digest(Path(lj.__file__).parent)
+    for file in package.rglob("*.py"):
+        content = file.read_bytes()
+        file.write_bytes(content + b"#")
+        assert digest(package) != before, file
+        file.write_bytes(content)
+    assert digest(package) == before
+    (package / "new").mkdir()
+    (package / "new" / "room.py").write_text("")
+    assert digest(package) != before
+    # Installed without its sources there is nothing to tell versions apart by.
+    assert digest(tmp_path / "nothing") is None
+
+
+def test_programs_named_by_an_address_are_not_kept(folder: Path) -> None:
+    def scaled(x: jnp.ndarray, *, by) -> jnp.ndarray:
+        return by(x)
+
+    np.testing.assert_array_equal(Kernel(scaled)(np.arange(3.0), by=lambda x: 3 * x), [0, 3, 6])
+    assert list(folder.glob("*.exe")) == []
