@@ -15,7 +15,8 @@ import numpy as np
 from lmmjax.design import Design
 from lmmjax.errors import LmmWarning
 from lmmjax.fitting import Fitted
-from lmmjax.messages import SINGULAR_TOL, design_messages, fit_messages, singular_bars
+from lmmjax.inference.boundary import singular_bars
+from lmmjax.messages import design_messages, fit_messages
 from lmmjax.optimize.solution import Status
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ class Estimates:
         lme4's rule, a diagonal of the relative Cholesky factor below 1e-4, applied to columns of
         unit scale: the answer does not depend on units, or on where a predictor's zero is.
         """
-        return bool(singular_bars(self.raw, SINGULAR_TOL))
+        return bool(singular_bars(self.raw))
 
     @cached_property
     def problems(self) -> tuple[tuple[type[LmmWarning], str], ...]:

@@ -6,80 +6,18 @@ there is something to say.
 
 from __future__ import annotations
 
-import math
 import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmmjax.covariance import Diagonal, SymmetricRoot, Unstructured, canonical_factor
 from lmmjax.errors import ConvergenceWarning, LmmWarning, SingularFitWarning
+from lmmjax.inference.boundary import SINGULAR_TOL, singular_bars
 from lmmjax.optimize.solution import GRADIENT_TOL, Status
 
 if TYPE_CHECKING:
-    from lmmjax.covariance import Covariance
     from lmmjax.design import Design
     from lmmjax.estimates import Estimates
-    from lmmjax.fitting import Fitted
-
-#: lme4's threshold for a relative Cholesky diagonal.
-SINGULAR_TOL = 1e-4
-
-
-def _pivots(structure: Covariance, theta: np.ndarray) -> list[float] | None:
-    """Diagonal of the Cholesky factor of a common structure; None for the others.
-
-    In plain numbers where that is possible: this runs at every fit, and a call into LAPACK costs as
-    much as all the rest of it.
-    """
-    if isinstance(structure, Diagonal):
-        return [abs(v) for v in theta.tolist()]
-    if not isinstance(structure, Unstructured):
-        return None
-    if structure.size == 1:
-        return [abs(float(theta[0]))]
-    if structure.size == 2:
-        a, b, c = theta.tolist()
-        if not isinstance(structure, SymmetricRoot):
-            return [abs(a), abs(c)]
-        first = math.hypot(a, b)
-        return [first, abs(a * c - b * b) / first if first else 0.0]
-    col, row = np.triu_indices(structure.size)
-    root = np.zeros((structure.size, structure.size))
-    root[row, col] = theta
-    if isinstance(structure, SymmetricRoot):
-        root[col, row] = theta
-    return np.diagonal(canonical_factor(root)).tolist()
-
-
-def singular_bars(raw: Fitted, tol: float = SINGULAR_TOL) -> list[tuple[int, int, int]]:
-    """Term, first column and size of each bar whose covariance matrix is singular.
-
-    Relative to sigma and for columns of unit scale: those of an unstructured bar are
-    orthonormalised (so for a slope it does not matter where its variable's zero is), others are
-    divided by their root mean square.
-    """
-    found, at = [], 0
-    theta = np.asarray(raw.estimate.solution.theta)
-    for t, bars in enumerate(raw.prepared.search_structures):
-        position = 0
-        for structure in bars:
-            pivots = _pivots(structure, theta[at : at + structure.n_theta])
-            size = structure.size
-            if pivots is None:
-                own = slice(position, position + size)
-                root = np.asarray(raw.estimate.factors[t])[own, own]
-                if structure.equivariance == "none":
-                    # Searched in the columns' own units: bring them to unit scale here.
-                    scale = np.sqrt(np.mean(np.square(raw.prepared.term_rows[t][:, own]), axis=0))
-                    root = root * scale[:, None]
-                pivots = np.diagonal(canonical_factor(root)).tolist()
-            # Written so that NaN counts as singular.
-            if not all(pivot >= tol for pivot in pivots):
-                found.append((t, position, size))
-            at += structure.n_theta
-            position += size
-    return found
 
 
 def singular_message(fit: Estimates, bars: list[tuple[int, int, int]]) -> str:

@@ -21,9 +21,9 @@ from jax import Array
 from lmmjax.compiled import Kernel
 from lmmjax.covariance import Covariance, Diagonal, Unstructured
 from lmmjax.errors import LmmError
+from lmmjax.inference.boundary import singular_bars
 from lmmjax.likelihood.crossproducts import lambda_factors
 from lmmjax.likelihood.pytree import register
-from lmmjax.messages import singular_bars
 
 if TYPE_CHECKING:
     from lmmjax.estimates import Estimates

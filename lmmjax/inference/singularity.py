@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lmmjax.inference.boundary import SINGULAR_TOL, singular_bars
 from lmmjax.inference.reduction import (
     RandomPart,
     has_default_covariance,
@@ -19,7 +20,6 @@ from lmmjax.inference.reduction import (
     random_parts,
     rewrite,
 )
-from lmmjax.messages import SINGULAR_TOL, singular_bars
 from lmmjax.reading.numbers import same_decimals, table
 from lmmjax.reading.varcorr import ZERO_SD
 

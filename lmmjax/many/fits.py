@@ -12,7 +12,7 @@ import numpy as np
 
 from lmmjax.errors import LmmError
 from lmmjax.estimate import Estimate
-from lmmjax.messages import SINGULAR_TOL
+from lmmjax.inference.boundary import bars_at_boundary
 from lmmjax.optimize.solution import Status
 
 if TYPE_CHECKING:
@@ -256,9 +256,13 @@ class ManyFits:
 
     @cached_property
     def singular(self) -> np.ndarray:
-        """lme4's rule: whether a diagonal entry of Lambda is below 1e-4, shape (replicates,)."""
-        least = [np.min(np.diagonal(f, axis1=1, axis2=2), axis=1) for f in self.relative_factors]
-        return np.min(least, axis=0) < SINGULAR_TOL
+        """Whether a covariance matrix of random effects is singular, shape (replicates,).
+
+        By the rule of a single fit's ``is_singular``: a relative Cholesky diagonal below 1e-4,
+        for columns of unit scale.
+        """
+        bars = [found for *_, found in bars_at_boundary(self.prepared, self.estimate)]
+        return np.any(bars, axis=0) if bars else np.zeros(len(self), bool)
 
     # --- tables ----------------------------------------------------------------------------------
 

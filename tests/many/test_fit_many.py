@@ -51,6 +51,20 @@ def test_two_hundred_fits_agree_with_lme4(stored):
     assert 0.3 < np.mean(many.singular) < 0.6
 
 
+@pytest.mark.filterwarnings("ignore::lmmjax.errors.SingularFitWarning")
+def test_singular_is_one_rule_for_fits_and_lanes_in_any_units(stored):
+    many, _, frame, Y = stored
+    assert 0 < many.singular.sum() < len(many)
+    for unit in (1e-5, 1e5):
+        scaled = frame.assign(time=frame.time * unit)
+        design = lj.Design.from_formula("y ~ time + (1 + time | id)", scaled)
+        again = lj.fit_many(design, Y)
+        np.testing.assert_array_equal(again.singular, many.singular)
+        fit = lj.lmm("y ~ time + (1 + time | id)", scaled.assign(y=Y[0]))
+        alone = [fit.is_singular, *(fit.refit(y).is_singular for y in Y[1:40])]
+        np.testing.assert_array_equal(alone, many.singular[:40])
+
+
 def test_lanes_do_not_depend_on_the_batch(stored):
     many, _, frame, Y = stored
     design = lj.Design.from_formula("y ~ time + (1 + time | id)", frame)
