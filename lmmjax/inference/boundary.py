@@ -10,7 +10,7 @@ whatever units the predictors are.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,38 +24,36 @@ if TYPE_CHECKING:
 
 #: lme4's threshold for a relative Cholesky diagonal.
 SINGULAR_TOL = 1e-4
+#: Keeps 0 / 0 from being NaN.
+TINY = np.finfo(np.float64).tiny
 
 
-def pivots(structure: Covariance, theta: np.ndarray, root: np.ndarray) -> np.ndarray:
-    """Return the diagonal of the Cholesky factor of one bar's relative covariance.
+def _known_pivot(structure: Covariance, theta: np.ndarray) -> Any:
+    """Return the least pivot of a common structure, shape (...); None for the others.
 
-    Parameters
-    ----------
-    structure : Covariance
-        In its search form.
-    theta : ndarray, shape (..., n_theta)
-        Search parameters.
-    root : ndarray, shape (..., k, k)
-        A square root of the relative covariance, for columns of unit scale.
-
-    Returns
-    -------
-    ndarray, shape (..., k)
+    Without LAPACK: this runs at every fit, and a call into it costs as much as all the rest.
     """
-    # Without LAPACK where that is possible: this runs at every fit, and a call into it costs as
-    # much as all the rest.
-    if isinstance(structure, Diagonal) or structure.size == 1:
-        return np.abs(theta if isinstance(structure, Diagonal) else root[..., 0])
-    if isinstance(structure, Unstructured) and structure.size == 2:
+    if isinstance(structure, Diagonal):
+        return np.abs(theta).min(axis=-1)
+    if not isinstance(structure, Unstructured):
+        return None
+    if structure.size == 1:
+        return abs(theta[..., 0])
+    if structure.size == 2:
         a, b, c = theta[..., 0], theta[..., 1], theta[..., 2]
         if not isinstance(structure, SymmetricRoot):
-            return np.abs(np.stack([a, c], axis=-1))
+            return np.minimum(abs(a), abs(c))
+        # The first pivot is a column's length, and the product of both the determinant.
         first = np.hypot(a, b)
-        second = np.abs(a * c - b * b) / np.where(first > 0, first, 1.0)
-        return np.stack([first, second], axis=-1)
-    # L L' = root root' with L = R' of root' = Q R.
+        return np.minimum(first, abs(a * c - b * b) / (first + TINY))
+    return None
+
+
+def _least_pivot(root: np.ndarray) -> np.ndarray:
+    """Return the least diagonal entry of ``L`` with ``L L' = root root'``, shape (...)."""
+    # L = R' of root' = Q R.
     triangle = np.asarray(np.linalg.qr(np.swapaxes(root, -1, -2), mode="r"))
-    return np.abs(np.diagonal(triangle, axis1=-2, axis2=-1))
+    return np.abs(np.diagonal(triangle, axis1=-2, axis2=-1)).min(axis=-1)
 
 
 def bars_at_boundary(
@@ -78,18 +76,20 @@ def bars_at_boundary(
     at = 0
     thetas = np.asarray(estimate.solution.theta)
     for t, bars in enumerate(prepared.search_structures):
-        factors = np.asarray(estimate.factors[t])
         start = 0
         for structure in bars:
             size = structure.size
-            own = slice(start, start + size)
-            theta, root = thetas[..., at : at + structure.n_theta], factors[..., own, own]
-            if structure.equivariance == "none":
-                # Searched in the columns' own units: bring them to unit scale here.
-                scale = np.sqrt(np.mean(np.square(prepared.term_rows[t][:, own]), axis=0))
-                root = root * scale[:, None]
+            least = _known_pivot(structure, thetas[..., at : at + structure.n_theta])
+            if least is None:
+                own = slice(start, start + size)
+                root = np.asarray(estimate.factors[t])[..., own, own]
+                if structure.equivariance == "none":
+                    # Searched in the columns' own units: bring them to unit scale here.
+                    scale = np.sqrt(np.mean(np.square(prepared.term_rows[t][:, own]), axis=0))
+                    root = root * scale[:, None]
+                least = _least_pivot(root)
             # Written so that NaN counts as singular.
-            yield t, start, size, ~np.all(pivots(structure, theta, root) >= tol, axis=-1)
+            yield t, start, size, np.logical_not(least >= tol)
             at += structure.n_theta
             start += size
 
