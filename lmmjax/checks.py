@@ -3,14 +3,13 @@
 Errors for what cannot be fitted, one warning for each thing that can be but says little.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from .columns import Column
-from .errors import DataError, DesignWarning, RankWarning, ScaleWarning
+from .errors import DataError, DesignWarning, RankWarning, ScaleWarning, warn
 
 _RANK_TOLERANCE = 1e-7  # R's qr()
 _SPAN_TOLERANCE = 1e-8  # part of a column, relative to it, that others may lack for rounding
@@ -148,16 +147,15 @@ def spanned(columns: np.ndarray, X: np.ndarray) -> np.ndarray:
     return np.linalg.norm(left, axis=0) <= _SPAN_TOLERANCE * np.linalg.norm(columns, axis=0)
 
 
-def warn_dropped(dropped: Sequence[str], stacklevel: int) -> None:
+def warn_dropped(dropped: Sequence[str]) -> None:
     """Say which fixed-effects columns were dropped."""
     one = len(dropped) == 1
-    warnings.warn(
+    warn(
         f"{'a fixed-effects column is a combination' if one else 'fixed-effects columns are '}"
         f"{'' if one else 'combinations'} of earlier ones and "
         f"{'was' if one else 'were'} dropped: {', '.join(map(repr, dropped))}; the fit is the "
         "same, but leave redundant terms out if their coefficients matter",
         RankWarning,
-        stacklevel=stacklevel,
     )
 
 
@@ -219,20 +217,19 @@ def flat_slopes(term: Any) -> list[str]:
     return flat
 
 
-def warn_flat(flat: Sequence[tuple[str, str]], stacklevel: int) -> None:
+def warn_flat(flat: Sequence[tuple[str, str]]) -> None:
     """Say which slopes vary within no group; `flat` holds (column, grouping factor)."""
     shown = ", ".join(f"{c!r} within {g!r}" for c, g in flat)
     column, group = flat[0]
-    warnings.warn(
+    warn(
         f"random slopes of columns that do not vary within any group: {shown}. Only differences in "
         f"spread between groups inform their variances; usually (1 | {group}) is meant, with "
         f"{column} among the fixed effects",
         DesignWarning,
-        stacklevel=stacklevel,
     )
 
 
-def warn_scales(X: np.ndarray, names: Sequence[str], stacklevel: int) -> None:
+def warn_scales(X: np.ndarray, names: Sequence[str]) -> None:
     """Say so if the numeric columns of X, shape (n, p), are on wildly different scales."""
     if X.shape[1] < 2:
         return
@@ -244,10 +241,9 @@ def warn_scales(X: np.ndarray, names: Sequence[str], stacklevel: int) -> None:
         return
     low, high = on[np.argmin(spread[on])], on[np.argmax(spread[on])]
     if spread[high] > _SCALE_RATIO * spread[low]:
-        warnings.warn(
+        warn(
             f"predictors are on very different scales: {names[high]!r} spans {spread[high]:.1e}, "
             f"{names[low]!r} {spread[low]:.1e}. The fit itself does not depend on units, but the "
             "table is easier to read after rescaling (scale(x), or other units)",
             ScaleWarning,
-            stacklevel=stacklevel,
         )

@@ -16,7 +16,6 @@ import pickle
 import platform
 import sys
 import threading
-import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -28,7 +27,7 @@ import jaxlib.version
 import numpy as np
 from jax.experimental.xla_metadata import set_xla_metadata
 
-from lmmjax.errors import LmmError, LmmWarning
+from lmmjax.errors import LmmError, LmmWarning, warn
 from lmmjax.likelihood.products import written_out
 from lmmjax.precision import double_precision
 from lmmjax.private_folder import NotPrivateError, private_folder
@@ -323,9 +322,8 @@ def _store(name: str, content: bytes) -> None:
 
 @cache
 def _warn_not_private(path: Path, reason: str) -> None:
-    warnings.warn(
+    warn(
         f"compiled programs are not kept in {path}: {reason}. LMMJAX_CACHE_DIR names another "
         "folder, LMMJAX_CACHE=0 keeps none",
         LmmWarning,
-        stacklevel=2,
     )

@@ -4,7 +4,6 @@ Everything here is host-side numpy in float64; what follows a Design in the flow
 frames.
 """
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -14,7 +13,7 @@ import numpy as np
 from . import checks
 from .coding import Coding, Columns, Part, PartCoder
 from .columns import Column
-from .errors import DataError, DesignWarning, FormulaError
+from .errors import DataError, DesignWarning, FormulaError, warn
 from .formula import FormulaSpec, parse
 from .frames import Frame, column_from_values
 from .grouping import GroupCoding, code_group
@@ -159,7 +158,7 @@ class Design:
         """
         if isinstance(formula, str) and formula.lstrip().startswith("~"):
             formula = f"y {formula.lstrip()}"
-        return build_design(formula, data, weights, offset, contrasts, response=False, stacklevel=3)
+        return build_design(formula, data, weights, offset, contrasts, response=False)
 
     def with_response(self, y: np.ndarray) -> "Design":
         """The same design with another response, shape (n,)."""
@@ -184,7 +183,6 @@ def build_design(
     na_action: Literal["drop", "error"] = "drop",
     *,
     response: bool = True,
-    stacklevel: int = 2,
 ) -> Design:
     """Make the arrays of a linear mixed model.
 
@@ -205,8 +203,6 @@ def build_design(
         What to do with rows in which a value that the model uses is missing.
     response : bool, default True
         Whether to read the response; without it ``y`` is NaN.
-    stacklevel : int, default 2
-        Where warnings point; the default is the caller.
 
     Returns
     -------
@@ -295,7 +291,7 @@ def build_design(
     arrays = {"the offset": shift, **{t: Z for t, (_, Z) in parts.items()}}
     if response:
         arrays = {spec.response: y, **arrays}
-    kept = _rows_with_values(arrays, rows, na_action, stacklevel + 1)
+    kept = _rows_with_values(arrays, rows, na_action)
     if kept is not None:
         rows, y, X, shift = rows[kept], y[kept], X[kept], shift[kept]
         parts = {text: (part, Z[kept]) for text, (part, Z) in parts.items()}
@@ -320,11 +316,11 @@ def build_design(
     for term in terms:
         checks.check_term(term, len(y), equal)
     if dropped:
-        checks.warn_dropped(dropped, stacklevel + 1)
+        checks.warn_dropped(dropped)
     flat = [(c, term.group) for term in terms for c in checks.flat_slopes(term)]
     if flat:
-        checks.warn_flat(flat, stacklevel + 1)
-    checks.warn_scales(X, x_names, stacklevel + 1)
+        checks.warn_flat(flat)
+    checks.warn_scales(X, x_names)
 
     coding = Coding(
         spec=spec,
@@ -427,7 +423,9 @@ def _check_contrasts(columns: Columns) -> None:
 
 
 def _rows_with_values(
-    arrays: dict[str, np.ndarray], rows: np.ndarray, na_action: str, stacklevel: int
+    arrays: dict[str, np.ndarray],
+    rows: np.ndarray,
+    na_action: str,
 ) -> np.ndarray | None:
     """Rows, as positions in the arrays, where every transform gave a number; None if all did."""
     lost = np.zeros(len(rows), bool)
@@ -448,10 +446,9 @@ def _rows_with_values(
             f"{shown} gives no number in {int(lost.sum())} of {len(rows)} rows, the first at row "
             f"{first}"
         )
-    warnings.warn(
+    warn(
         f"{int(lost.sum())} rows were dropped where {shown} gives no number, the first row {first}",
         DesignWarning,
-        stacklevel=stacklevel,
     )
     return np.flatnonzero(~lost)
 

@@ -5,6 +5,15 @@ what to do about it, and it is raised before anything is compiled. Every warning
 :class:`LmmWarning`, so that one filter line silences (or turns into errors) all of them.
 """
 
+import os
+import sys
+import warnings
+from types import FrameType
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+#: Libraries that call back into the package: what they are asked for is the package's doing.
+_BETWEEN = {"functools", "contextlib", "jax"}
+
 
 class LmmError(ValueError):
     """Base of every error that lmmjax raises on purpose.
@@ -102,3 +111,17 @@ class ScaleWarning(LmmWarning):
 
 class DesignWarning(LmmWarning):
     """A legal model whose data say little about one of its terms."""
+
+
+def warn(text: str, category: type[Warning]) -> None:
+    """Warn at the line that called the package, however deep in it the reason was found."""
+    frame: FrameType | None = sys._getframe()
+    level = 1
+    while frame is not None and frame.f_back is not None and _is_inside(frame):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, category, stacklevel=level)
+
+
+def _is_inside(frame: FrameType) -> bool:
+    name = frame.f_globals.get("__name__") or ""
+    return frame.f_code.co_filename.startswith(_PACKAGE) or name.partition(".")[0] in _BETWEEN

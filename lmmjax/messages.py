@@ -6,12 +6,11 @@ there is something to say.
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmmjax.errors import ConvergenceWarning, LmmWarning, SingularFitWarning
+from lmmjax.errors import ConvergenceWarning, LmmWarning, SingularFitWarning, warn
 from lmmjax.inference.boundary import SINGULAR_TOL, singular_bars
 from lmmjax.optimize.solution import GRADIENT_TOL, Status
 
@@ -102,10 +101,10 @@ def fit_messages(fit: Estimates) -> list[tuple[type[LmmWarning], str]]:
     return out
 
 
-def warn_about(fit: Estimates, stacklevel: int) -> None:
+def warn_about(fit: Estimates) -> None:
     """Warn of everything that is wrong with a fit."""
     for category, text in fit.problems:
-        warnings.warn(text, category, stacklevel=stacklevel)
+        warn(text, category)
 
 
 def design_messages(design: Design) -> list[str]:

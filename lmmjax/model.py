@@ -100,11 +100,11 @@ def lmm(
     if method not in ("REML", "ML"):
         raise LmmError(f"method must be 'REML' or 'ML', not {method!r}")
     check_optimizer(optimizer)
-    design = build_design(formula, data, weights, offset, contrasts, na_action, stacklevel=3)
+    design = build_design(formula, data, weights, offset, contrasts, na_action)
     prepared = prepare_design(design, _structures(design, covariance))
     raw = fit_response(prepared, design.y, reml=method == "REML", optimizer=optimizer)
     fit = LinearMixedModelResult(design, raw, str(formula), _reference(data))
-    warn_about(fit, stacklevel=3)
+    warn_about(fit)
     return fit
 
 

@@ -252,7 +252,7 @@ class LinearMixedModelResult(Testing, MarginalMeans, Intervals, Shares, Diagnost
             raise DataError(f"the new response has no variance: every value is {low:g}")
         raw = refit_response(self.raw, values)
         fit = type(self)(design.with_response(values), raw, self.formula, self.data)
-        warn_about(fit, stacklevel=3)
+        warn_about(fit)
         return fit
 
     # --- tables ----------------------------------------------------------------------------------

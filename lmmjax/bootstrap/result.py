@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,7 +23,7 @@ from lmmjax.bootstrap.schemes import (
     wild_responses,
 )
 from lmmjax.bootstrap.statistic import Statistic, evaluate
-from lmmjax.errors import ConvergenceWarning, LmmError
+from lmmjax.errors import ConvergenceWarning, LmmError, warn
 from lmmjax.many.fit_many import fit_many
 from lmmjax.many.fits import ManyFits
 from lmmjax.reading.coefficients import check_level
@@ -246,7 +245,7 @@ def _say_missing(found: pd.DataFrame, jackknife: pd.DataFrame) -> None:
     remedy = "Use type='percentile' or 'basic'"
     if missing.all():
         raise LmmError(said + remedy)
-    warnings.warn(said + remedy + " for these", ConvergenceWarning, stacklevel=3)
+    warn(said + remedy + " for these", ConvergenceWarning)
 
 
 def bootstrap(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import jax
 import numpy as np
 
 from lmmjax.compiled import Kernel
-from lmmjax.errors import ConvergenceWarning, LmmError
+from lmmjax.errors import ConvergenceWarning, LmmError, warn
 from lmmjax.fitting import Fitted, fit_response
 from lmmjax.inference.profile import SIGMA, Lane, Point, profile_lanes
 from lmmjax.inference.profile_lanes import Lanes, ProfiledParameter, profiled_parameters
@@ -126,11 +125,10 @@ def _maximum_likelihood(raw: Fitted, chosen: list[ProfiledParameter]) -> Lanes:
         compiling.join()
     status = Status(int(raw.estimate.solution.status))
     if status != Status.CONVERGED:
-        warnings.warn(
+        warn(
             f"the maximum likelihood fit that profiles start from did not converge: "
             f"{status.message}",
             ConvergenceWarning,
-            stacklevel=6,
         )
     return Lanes(raw)
 
@@ -241,9 +239,8 @@ def _warn_about(curves: list[Curve], cutoff: float) -> None:
         if any(abs(zeta) < cutoff - CLOSE and not bound for zeta, bound in ends):
             said.append(f"{curve.parameter.name} (not followed to the end)")
     if said:
-        warnings.warn(
+        warn(
             f"profiles that could not be found in full: {', '.join(said)}. Their intervals are "
             "missing (NaN) where the profile does not determine them; a bootstrap may",
             ConvergenceWarning,
-            stacklevel=6,
         )

@@ -171,5 +171,5 @@ def step(
     model, random = eliminate_random(fit, alpha_random)
     model, fixed = eliminate_fixed(model, ddf, alpha_fixed, kept)
     if not isinstance(model, LinearModel) and model is not fit:
-        warn_about(model, stacklevel=4)
+        warn_about(model)
     return Elimination(random, fixed, model)

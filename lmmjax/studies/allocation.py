@@ -219,7 +219,7 @@ def optimize_design(
         )
     start = search.ranked()[0]
     hypotheses = start.problem.hypotheses
-    warn_of_observed_power(model, start.problem.parameters, hypotheses.L, stacklevel=2)  # type: ignore[arg-type]
+    warn_of_observed_power(model, start.problem.parameters, hypotheses.L)  # type: ignore[arg-type]
     if start.analytic.noncentrality == 0.0:
         raise LmmError(
             f"the hypothesis {start.analytic.test} is true: every allocation rejects it with "
@@ -285,9 +285,9 @@ def _maker(
 
         few, short = (-(-n // s) * s for n, s in zip(TEMPLATE, (group_step, row_step), strict=True))
         template = make(few, short)
-        return *resolved(template, truth(template), method, stacklevel=4), make
+        return *resolved(template, truth(template), method), make
     pilot: Any = model.design if hasattr(model, "raw") else model
-    design, true, reml = resolved(model, truth(pilot), method, stacklevel=4)
+    design, true, reml = resolved(model, truth(pilot), method)
     if len(design.terms) != 1:
         raise LmmError(
             f"a design with {len(design.terms)} grouping factors is made larger in more than one "

@@ -305,10 +305,10 @@ def analytic_power(
     >>> round(lj.analytic_power(design, truth, "time", groups=30).power, 3)
     0.907
     """
-    design, parameters, reml = resolved(model, parameters, method, stacklevel=3)
+    design, parameters, reml = resolved(model, parameters, method)
     check_share("alpha", alpha)
     problem = PowerProblem.of(design, parameters, test, alpha, reml)
-    warn_of_observed_power(model, problem.parameters, problem.hypotheses.L, stacklevel=2)
+    warn_of_observed_power(model, problem.parameters, problem.hypotheses.L)
     if groups is not None and problem.patterns.groups == 1:
         raise LmmError("crossed factors join all rows: the design has no groups to have more of")
     for name, value in (("groups", groups), ("per_group", per_group)):
@@ -325,10 +325,12 @@ def analytic_power(
 
 
 def resolved(
-    model: Any, parameters: TrueParameters | None, method: str | None, stacklevel: int
+    model: Any,
+    parameters: TrueParameters | None,
+    method: str | None,
 ) -> tuple[Design, TrueParameters, bool]:
     """Design, truth, and whether by REML."""
     design, reml = design_and_method(model, method)
     if hasattr(model, "raw"):
-        warn_of_structures(model, stacklevel=stacklevel + 1)
+        warn_of_structures(model)
     return design, true_parameters(model, parameters, design), reml

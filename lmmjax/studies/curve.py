@@ -136,7 +136,7 @@ def power_curve(
     kept = None if checkpoint is None else Checkpoint(checkpoint)
     if hasattr(model, "raw") and set(axes) - {"effect"}:
         fit: LinearMixedModelResult = model  # type: ignore[assignment]
-        warn_of_structures(fit, stacklevel=3)
+        warn_of_structures(fit)
         # A design does not know its fit's method.
         options["method"] = options.get("method") or ("REML" if fit.raw.reml else "ML")
         model = fit.design

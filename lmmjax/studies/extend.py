@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from lmmjax.arguments import check_whole
 from lmmjax.design import Design
-from lmmjax.errors import LmmError, LmmWarning
+from lmmjax.errors import LmmError, LmmWarning, warn
 from lmmjax.likelihood.crossproducts import default_structures
 from lmmjax.likelihood.plan import is_nested
 
@@ -72,7 +71,7 @@ def extend(
     """
     design: Design = model.design if hasattr(model, "raw") else model  # type: ignore
     if hasattr(model, "raw"):
-        warn_of_structures(model, stacklevel=3)  # type: ignore[arg-type]
+        warn_of_structures(model)  # type: ignore[arg-type]
     if (along is None) == (within is None):
         raise LmmError("give either along= (more groups) or within= (more rows in each group)")
     name = along if along is not None else within
@@ -144,13 +143,12 @@ def _check_rank(before: np.ndarray, after: np.ndarray, names: tuple[str, ...]) -
         )
 
 
-def warn_of_structures(fit: LinearMixedModelResult, stacklevel: int) -> None:
+def warn_of_structures(fit: LinearMixedModelResult) -> None:
     """Say that a fit's covariance structures do not go with its design."""
     plain = tuple(default_structures(term.blocks) for term in fit.design.terms)
     if tuple(fit.raw.prepared.structures) != plain:
-        warnings.warn(
+        warn(
             "the fit's covariance structures (covariance=) are not part of a design: the larger "
             "design is fitted with the formula's own",
             LmmWarning,
-            stacklevel=stacklevel,
         )

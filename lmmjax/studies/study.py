@@ -249,7 +249,7 @@ def power(
             many = ManyFits.collect(design, prepared, reml, [c.estimate for c in chunks])
             return many, wanted.run(many)
 
-    warn_of_observed_power(model, parameters, wanted.weights, stacklevel=2)
+    warn_of_observed_power(model, parameters, wanted.weights)
     kept = Checkpoint(checkpoint) if isinstance(checkpoint, str | os.PathLike) else checkpoint
     key_data = np.asarray(jax.random.key_data(as_key(key)))
     study = fingerprint(

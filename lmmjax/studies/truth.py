@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lmmjax.errors import LmmError, LmmWarning
+from lmmjax.errors import LmmError, LmmWarning, warn
 from lmmjax.simulation.parameters import TrueParameters, aligned_parameters
 
 if TYPE_CHECKING:
@@ -36,7 +35,6 @@ def warn_of_observed_power(
     model: Design | LinearMixedModelResult,
     parameters: TrueParameters,
     weights: np.ndarray | None,
-    stacklevel: int,
 ) -> None:
     """Warn where what is tested has the true value that the fit has estimated.
 
@@ -47,8 +45,6 @@ def warn_of_observed_power(
         In the model's order.
     weights : ndarray, shape (q, p), or None
         Of the coefficients; None where a test may look at all of them.
-    stacklevel : int
-        As :func:`warnings.warn` counts, from the caller.
 
     Notes
     -----
@@ -59,10 +55,9 @@ def warn_of_observed_power(
     estimates: Any = model.beta  # type: ignore[union-attr]
     L = np.eye(estimates.size) if weights is None else weights
     if estimates.size and np.array_equal(L @ np.asarray(parameters.beta), L @ estimates):
-        warnings.warn(
+        warn(
             "the true effects are the fit's own estimates: observed power says no more than the p "
             "value. Give the smallest effect that would matter (lj.TrueParameters.from_fit(fit)"
             ".with_fixed(...))",
             LmmWarning,
-            stacklevel=stacklevel + 1,
         )
