@@ -10,6 +10,7 @@ import numpy as np
 
 from .columns import Column
 from .errors import DataError, DesignWarning, RankWarning, ScaleWarning, warn
+from .numbers_as_text import what_would_read
 
 _RANK_TOLERANCE = 1e-7  # R's qr()
 _SPAN_TOLERANCE = 1e-8  # part of a column, relative to it, that others may lack for rounding
@@ -54,26 +55,28 @@ def check_response_column(column: Column) -> None:
     """Raise DataError for a response column that does not hold numbers."""
     if column.kind == "number":
         return
-    name, what = column.name, column.dtype
+    name = column.name
     if column.kind == "bool":
         raise DataError(
             f"the response {name!r} is boolean: a linear mixed model needs numbers. A yes/no "
             "response calls for a logistic model; if 0 and 1 are meant as numbers, use "
             "astype(float)"
         )
-    if column.kind == "other" and what.startswith("object"):
-        raise DataError(
-            f"the response {name!r} has dtype {what}: convert it with pandas.to_numeric"
-        )
-    if column.kind == "other":
-        raise DataError(
-            f"the response {name!r} holds {what} data: convert it to real numbers first"
-        )
-    example = repr(column.categories[0]) if column.categories else "nothing"
-    raise DataError(
-        f"the response {name!r} is not numeric (dtype {what}, for instance {example}): convert it "
-        "with pandas.to_numeric"
-    )
+    raise DataError(f"the response {name!r} {not_numeric(column)}")
+
+
+def not_numeric(column: Column) -> str:
+    """Say that a column does not hold numbers, what it holds, and how it becomes numbers."""
+    holds_objects = column.dtype.startswith("object")
+    if column.kind in ("text", "factor") or holds_objects:
+        if not column.categories:
+            return f"is not numeric: it has dtype {column.dtype} and no values"
+        if all(isinstance(v, (int, float)) for v in column.categories):
+            advice = f"convert it with pandas.to_numeric(data[{column.name!r}])"
+        else:
+            advice = what_would_read(column.name, column.categories, column.values)
+        return f"is not numeric (dtype {column.dtype}): {advice}"
+    return f"holds {column.dtype} data: convert it to real numbers first"
 
 
 def check_weights(weights: np.ndarray, rows: np.ndarray) -> None:

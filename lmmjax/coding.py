@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .checks import not_numeric
 from .columns import Column, match_levels, unseen_levels
 from .errors import DataError
 from .formula import FormulaSpec
@@ -67,10 +68,7 @@ class Columns(Mapping[str, Column]):
             return True
         column = self._columns[name]
         if column.kind == "other":
-            raise DataError(
-                f"column {name!r} holds {column.dtype} data, which a model cannot use as it is: "
-                "convert it to numbers, or to text if it is a factor"
-            )
+            raise DataError(f"column {name!r} {not_numeric(column)}; or to text, if it is a factor")
         if self.numeric is not None and name in self.numeric and column.kind != "number":
             raise DataError(
                 f"column {name!r} was numeric when the model was fitted, and is {column.dtype} now"
@@ -161,9 +159,7 @@ class PartCoder:
         if text in self.columns:
             column = self.columns[text]
             if column.kind != "number":
-                raise DataError(
-                    f"column {text!r} is {column.dtype}; a number for each row is needed"
-                )
+                raise DataError(f"column {text!r} {not_numeric(column)}")
             return column.numbers()
         return self.evaluator.values(text)
 

@@ -7,6 +7,11 @@ import numpy as np
 
 from .errors import DataError
 
+#: From here on floats no longer hold every integer.
+EXACT = 2.0**53
+
+_NARROW = {"float32": np.float32, "float16": np.float16, "Float32": np.float32}
+
 
 @dataclass(frozen=True, eq=False)
 class Column:
@@ -60,7 +65,36 @@ class Column:
             codes, values = factorize_numbers(self.values)
         if self.missing is not None:
             codes = np.where(self.missing, -1, codes)
-        return drop_unused(codes, tuple(map(label, values)))
+        if self.dtype in _NARROW:
+            # The shortest text that tells narrow floats apart is that of their own precision.
+            values = np.array(values, _NARROW[self.dtype])
+        labels = tuple(map(label, values))
+        if self.kind in ("factor", "other") and len(set(labels)) < len(labels):
+            raise self._alike(labels)
+        return drop_unused(codes, labels)
+
+    def _alike(self, labels: tuple[str, ...]) -> DataError:
+        """The error for two categories that would have one label."""
+        twice = next(lab for k, lab in enumerate(labels) if lab in labels[:k])
+        same = [c for c, lab in zip(self.categories, labels, strict=True) if lab == twice]
+        return DataError(
+            f"column {self.name!r} holds {same[0]!r} and {same[1]!r}, which are different values "
+            "with the same label: make them one type, or write them apart"
+        )
+
+    def identifiers(self) -> None:
+        """Raise DataError if these cannot tell levels apart: whole numbers rounded to floats."""
+        if self.kind != "number" or self.values.dtype.kind != "f" or not self.values.size:
+            return
+        size = np.abs(self.values)
+        largest = np.nanmax(size, initial=0.0)
+        if largest >= EXACT and np.isfinite(largest):
+            row = int(np.nanargmax(size))
+            raise DataError(
+                f"column {self.name!r} holds whole numbers beyond 2^53 stored as floats, which "
+                f"rounds them, so that neighbours are one (row {row}: {self.values[row]:.0f}): "
+                "read the column as text, or as Int64, which has missing values too"
+            )
 
     def series(self) -> Any:
         """The column as a pandas Series, for expressions; text and factors as categoricals."""
@@ -79,11 +113,27 @@ class Column:
 
 
 def label(value: Any) -> str:
-    """A category's label: ``308`` for 308 and 308.0, as R writes it."""
+    """Write a category's label, another one for each value: ``308`` for 308 and for 308.0.
+
+    Fifteen digits, as R writes them, where they tell a float from its neighbours; more where they
+    do not. TRUE and FALSE are R's too.
+
+    Examples
+    --------
+    >>> label(0.1), label(0.1 + 0.2), label(1e15), label(1e300), label(True)
+    ('0.1', '0.30000000000000004', '1000000000000000', '1e+300', 'TRUE')
+    """
     if isinstance(value, str):
         return value
     if isinstance(value, (float, np.floating)):
-        return f"{float(value):.15g}"
+        # A narrow float's own text is shorter than that of the double it becomes.
+        number = float(value) if isinstance(value, float) else float(str(value))
+        if abs(number) < 2.0**64 and number == int(number):
+            return str(int(number))
+        short = f"{number:.15g}"
+        return short if float(short) == number else repr(number)
+    if isinstance(value, (bool, np.bool_)):
+        return "TRUE" if value else "FALSE"
     return str(value)
 
 

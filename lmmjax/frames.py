@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .columns import Column, label
+from .columns import EXACT, Column, label
 from .errors import DataError
 
 # Signed integers wide enough that arithmetic inside a formula does not wrap around.
@@ -85,6 +85,14 @@ class Frame:
             if not matching:
                 raise unknown_column(name, self.names)
             key = matching[0]
+        elif len(self._keys) > 1 and self.names.count(name) > 1:
+            # Two columns with the label itself are found by the reader.
+            alike = [k for k in self._keys if str(k) == name and not isinstance(k, str)]
+            if alike:
+                raise DataError(
+                    f"the data have a column {name!r} and a column {alike[0]!r}, which a formula "
+                    "cannot tell apart: rename one of them"
+                )
         column = self._reader(name, key)
         if self.n is None:
             self.n = len(column.values)
@@ -139,7 +147,7 @@ def column_from_values(name: str, values: Any) -> Column:
     if isinstance(values, (list, tuple)):
         import pandas as pd
 
-        return column_from_pandas(name, pd.Series(list(values)))
+        return column_from_pandas(name, _exact_series(list(values)))
     array = np.asarray(values)
     if array.ndim != 1:
         raise DataError(f"column {name!r} has shape {array.shape}: a column has one dimension")
@@ -148,6 +156,25 @@ def column_from_values(name: str, values: Any) -> Column:
     import pandas as pd
 
     return column_from_pandas(name, pd.Series(array.tolist() if array.dtype.kind == "S" else array))
+
+
+def _exact_series(values: list) -> Any:
+    """A list as a pandas Series whose integers are exact, also where values are missing.
+
+    pandas makes floats of integers beside a missing value, and those beyond 2^53 lose digits.
+    """
+    import pandas as pd
+
+    series = pd.Series(values)
+    if series.dtype == np.float64 and np.nanmax(np.abs(series), initial=0.0) >= EXACT:
+        whole = [v for v in values if isinstance(v, (int, np.integer))]
+        if whole:
+            low, high = min(whole), max(whole)
+            return pd.Series(
+                [None if pd.isna(v) else v for v in values],
+                dtype="Int64" if low >= -(2**63) and high < 2**63 else object,
+            )
+    return series
 
 
 def _numpy_column(name: str, values: np.ndarray, dtype: str, missing=None) -> Column:
@@ -163,10 +190,10 @@ def _numpy_column(name: str, values: np.ndarray, dtype: str, missing=None) -> Co
         codes[~lost] = present
         shown = tuple(categories.astype(str).tolist())
         return Column(name, "other", codes, _OTHER[kind], shown, lost if lost.any() else None)
-    wide = _WIDE[kind]
-    if values.dtype == np.uint64 and values.size and values.max() > np.iinfo(np.int64).max:
-        wide = np.float64
-    values = values.astype(wide, copy=False)
+    # Identifiers beyond the signed range stay as they are: as floats neighbours would be one.
+    far = values.dtype == np.uint64 and values.size and values.max() > np.iinfo(np.int64).max
+    if not far:
+        values = values.astype(_WIDE[kind], copy=False)
     if kind == "f":
         lost = np.isnan(values)
         if lost.any():
@@ -195,11 +222,10 @@ def column_from_pandas(name: str, series: Any) -> Column:
     if not isinstance(dtype, np.dtype) and dtype.kind in "iufb":
         # Nullable, arrow-backed and sparse numbers.
         missing = series.isna().to_numpy()
+        plain = {"b": np.bool_, "f": np.float64, "u": np.uint64}.get(dtype.kind, np.int64)
         if not missing.any():
-            plain = {"b": np.bool_, "f": np.float64}.get(dtype.kind, np.int64)
             return _numpy_column(name, series.to_numpy(dtype=plain), str(dtype))
         filled = series.fillna(False if dtype.kind == "b" else 0)
-        plain = {"b": np.bool_, "f": np.float64}.get(dtype.kind, np.int64)
         return _numpy_column(name, filled.to_numpy(dtype=plain), str(dtype), missing)
     if not isinstance(dtype, np.dtype) and dtype.kind in "Mm":
         return _coded(name, "other", series, _OTHER[dtype.kind])
@@ -210,7 +236,8 @@ def column_from_pandas(name: str, series: Any) -> Column:
             values = series.where(~missing, False).to_numpy(dtype=bool)
             return Column(name, "bool", values, "object", (), missing if missing.any() else None)
         if inferred not in ("string", "empty", "categorical"):
-            return _coded(name, "other", series, f"object holding {inferred} values")
+            types = sorted({type(v).__name__ for v in series[series.notna()]})
+            return _coded(name, "other", series, f"object ({', '.join(types[:3])})")
     return _coded(name, "text", series, str(dtype))
 
 
@@ -222,7 +249,13 @@ def _coded(name: str, kind: str, series: Any, dtype: str) -> Column:
         codes, categories = pd.factorize(series, sort=True)
     except TypeError:
         # Values of several types have no order of their own: use that of their labels.
-        codes, categories = pd.factorize(series)
+        try:
+            codes, categories = pd.factorize(series)
+        except TypeError as error:
+            raise DataError(
+                f"column {name!r} holds {dtype} values, which can be neither numbers nor levels of "
+                "a factor: compute a plain column from them"
+            ) from error
         order = np.argsort([label(c) for c in categories], kind="stable")
         rank = np.empty(len(order) + 1, np.int64)
         rank[order] = np.arange(len(order))

@@ -1,6 +1,6 @@
 """Levels of grouping factors: the observed combinations of some columns, numbered as R does."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,7 @@ class GroupCoding:
         crossed: Any = 0
         missing: Any = False
         for name, known in zip(self.factors, self.factor_levels, strict=True):
+            columns[name].identifiers()
             codes, labels = columns[name].factor()
             codes, _ = match_levels(codes, labels, known)
             missing = missing | (codes < 0)
@@ -62,6 +63,8 @@ def code_group(
     np.ndarray of int32, shape (n,)
         The level of each row.
     """
+    for name in factors:
+        columns[name].identifiers()
     coded = [columns[name].factor() for name in factors]
     factor_levels = tuple(labels for _, labels in coded)
     index, levels = coded[0]
@@ -86,8 +89,16 @@ def code_group(
     for labels in reversed(factor_levels):
         rest, place = np.divmod(rest, len(labels))
         places.append(place.tolist())
-    names = tuple(
-        ":".join(labels[p] for labels, p in zip(factor_levels, row, strict=True))
-        for row in zip(*reversed(places), strict=True)
-    )
+    combined = list(zip(*reversed(places), strict=True))
+
+    def joined(write: Callable[[str], str]) -> tuple[str, ...]:
+        return tuple(
+            ":".join(write(labels[p]) for labels, p in zip(factor_levels, row, strict=True))
+            for row in combined
+        )
+
+    names = joined(str)
+    if len(set(names)) < len(names):
+        # "a:b" with "c" is another level than "a" with "b:c".
+        names = joined(lambda lab: f"`{lab}`" if ":" in lab else lab)
     return GroupCoding(factors, factor_levels, observed, names), index.astype(np.int32)
