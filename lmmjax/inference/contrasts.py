@@ -1,7 +1,7 @@
 """Tests of linear combinations of the fixed effects, one or several at a time.
 
 Source: Kuznetsova, Brockhoff & Christensen (2017), J. Stat. Softw. 82(13), section 2; the
-denominator of a several-df F by Fai & Cornelius (1996), J. Statist. Comput. Simul. 54, 363-378.
+denominator df of a several-df F are in :mod:`lmmjax.inference.pooled`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from lmmjax.errors import LmmError
 from lmmjax.inference.hypotheses import as_hypotheses
 from lmmjax.inference.kenward_roger import denominator
 from lmmjax.inference.multiplicity import adjust_p
+from lmmjax.inference.pooled import denominator_df
+from lmmjax.inference.units import column_units
 from lmmjax.reading.coefficients import check_level, contrast_df, t_quantile, two_sided_p
 
 if TYPE_CHECKING:
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
     from lmmjax.result import LinearMixedModelResult
 
 METHODS = ("satterthwaite", "kenward-roger", "asymptotic")
-#: Directions of LVL' with an eigenvalue below this, relative to the largest, are not tested.
-RANK_TOL = float(np.sqrt(np.finfo(float).eps))
+#: Eigenvalues of LVL' at unit standard error, relative to the largest, that are rounding only.
+DEPENDENT = 1e-12
 
 
 class FTest(NamedTuple):
@@ -65,17 +67,31 @@ def f_upper(F: float, num_df: float, den_df: float) -> float:
     return float(tail)
 
 
-def pooled_df(nu: np.ndarray) -> np.ndarray:
-    """Denominator df of the mean of q squared t variables with df ``nu``, shape (..., q).
+class _Independent(NamedTuple):
+    """Uncorrelated combinations of hypotheses: ``rows beta = rhs``, of variance 1."""
 
-    The F distribution with the same mean (Fai & Cornelius 1996).
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        E = np.sum(nu / (nu - 2.0), axis=-1)
-        pooled = 2.0 * E / (E - nu.shape[-1])
-    pooled = np.where(np.any(nu <= 2.0, axis=-1), 2.0, pooled)
-    same = np.all(np.abs(np.diff(nu, axis=-1)) < 1e-8, axis=-1)
-    return np.where(same, np.mean(nu, axis=-1), pooled)
+    rows: np.ndarray
+    rhs: np.ndarray
+
+
+def _independent(L: np.ndarray, rhs: np.ndarray, cov: np.ndarray) -> _Independent:
+    """Return what ``L beta = rhs`` says once; rows of L may depend on each other."""
+    V = L @ cov @ L.T
+    se = np.sqrt(np.maximum(np.diagonal(V), 0.0))
+    told = se > 0.0
+    if not told.any():
+        raise LmmError("the hypotheses say nothing about the coefficients: L is zero")
+    L, rhs, V, se = L[told], rhs[told], V[np.ix_(told, told)], se[told]
+    # A rank is decided at unit standard error, by what rounding leaves of the sums in L cov L'.
+    values, vectors = np.linalg.eigh(V / np.outer(se, se))
+    terms = np.sum((np.abs(L) @ np.abs(cov)) * np.abs(L), axis=1) / se**2
+    noise = 16.0 * len(cov) * np.finfo(float).eps * terms.max()
+    kept = values > max(DEPENDENT, noise) * values[-1]
+    off, right = vectors[:, ~kept].T @ (rhs / se), np.abs(rhs / se).max()
+    if np.any(np.abs(off) > 1e-8 * (1.0 + right)):
+        raise LmmError("the hypotheses contradict each other: no coefficients satisfy all of them")
+    turned = (vectors[:, kept] / np.sqrt(values[kept])).T / se
+    return _Independent(turned @ L, turned @ rhs)
 
 
 def f_test(fit: LinearMixedModelResult, L: np.ndarray, rhs: np.ndarray, ddf: str) -> FTest:
@@ -93,17 +109,9 @@ def f_test(fit: LinearMixedModelResult, L: np.ndarray, rhs: np.ndarray, ddf: str
     -------
     FTest
     """
-    cov = np.asarray(fit.raw.estimate.fixed.vcov)
-    values, vectors = np.linalg.eigh(L @ cov @ L.T)
-    values, vectors = values[::-1], vectors[:, ::-1]
-    kept = values > max(RANK_TOL * values[0], 0.0)
-    q = int(np.sum(kept))
-    if q == 0:
-        raise LmmError("the hypotheses say nothing about the coefficients: L is zero")
-    off = vectors[:, ~kept].T @ rhs
-    if np.any(np.abs(off) > 1e-8 * (1.0 + np.abs(rhs).max())):
-        raise LmmError("the hypotheses contradict each other: no coefficients satisfy all of them")
-    rows, right = vectors[:, kept].T @ L, vectors[:, kept].T @ rhs
+    fixed = fit.raw.estimate.fixed
+    rows, right = _independent(L, rhs, np.asarray(fixed.vcov))
+    q = len(rows)
     difference = rows @ fit.beta - right
     scale = 1.0
     if ddf == "kenward-roger":
@@ -111,10 +119,10 @@ def f_test(fit: LinearMixedModelResult, L: np.ndarray, rhs: np.ndarray, ddf: str
         den_df, scale = denominator(rows, kr)
         wald = difference @ np.linalg.solve(rows @ kr.adjusted @ rows.T, difference)
     else:
-        wald = float(np.sum(difference**2 / values[kept]))
+        wald = float(np.sum(difference**2))
         den_df = np.inf
         if ddf == "satterthwaite":
-            den_df = pooled_df(contrast_df(rows, fit.raw.estimate.fixed))
+            den_df = denominator_df(L, fixed, column_units(fit.design.coding), q)
     F, den_df, scale = float(wald) / q, float(den_df), float(scale)
     return FTest(F * fit.sigma**2, q, den_df, scale * F, f_upper(scale * F, q, den_df))
 

@@ -66,9 +66,9 @@ def drop_contrasts(fit: LinearMixedModelResult, name: str) -> np.ndarray:
 def _columns_without(fit: LinearMixedModelResult, name: str) -> np.ndarray:
     """Independent fixed-effects columns of the model without a term, at the fit's rows."""
     from lmmjax.checks import independent_columns
-    from lmmjax.inference.anova import _coder
+    from lmmjax.inference.term_hypotheses import coder_of_rows
 
-    part, X = _coder(fit, contrasts=True).code(without_fixed_term(fit, name).fixed)
+    part, X = coder_of_rows(fit, contrasts=True).code(without_fixed_term(fit, name).fixed)
     return X[:, independent_columns(X, 0 if part.names[:1] == ("(Intercept)",) else None)]
 
 

@@ -266,14 +266,14 @@ def _weights(old: Design) -> np.ndarray | None:
 
 def _offset(fit: Model) -> Any:
     """The offset argument of the fit; offsets of the formula come with the formula."""
-    from lmmjax.inference.anova import _coder
+    from lmmjax.inference.term_hypotheses import coder_of_rows
 
     old = fit.design
     if old.coding.offset_source != "<array>":
         return old.coding.offset_source
     own = old.offset.copy()
     if old.formula.offsets:
-        coder = _coder(fit, contrasts=True)
+        coder = coder_of_rows(fit, contrasts=True)
         for text in old.formula.offsets:
             own -= coder.values(text)
     offset = np.zeros(old.n + old.n_dropped)

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from lmmjax.errors import LmmError
-from lmmjax.inference.contrasts import RANK_TOL, check_method, pooled_df
+from lmmjax.inference.contrasts import check_method
 from lmmjax.inference.hypotheses import as_hypotheses
 from lmmjax.inference.kenward_roger import denominator
+from lmmjax.inference.pooled import RANK_TOL, denominator_df
+from lmmjax.inference.units import column_units
 from lmmjax.reading.coefficients import contrast_df, two_sided_p
 
 if TYPE_CHECKING:
@@ -56,7 +58,11 @@ def t_tests(many: ManyFits, L: np.ndarray, rhs: np.ndarray, ddf: str) -> TTests:
 
 def independent_rows(L: np.ndarray) -> None:
     """Refuse hypotheses, shape (q, p), some of which follow from the others."""
-    rank = np.linalg.matrix_rank(L, tol=RANK_TOL * np.abs(L).max())
+    # Neither the unit of a coefficient nor the size of a row decides.
+    for axis in (0, 1):
+        size = np.abs(L).max(axis=axis, keepdims=True)
+        L = L / np.where(size > 0.0, size, 1.0)
+    rank = np.linalg.matrix_rank(L, tol=RANK_TOL)
     if rank < len(L):
         raise LmmError(f"the {len(L)} hypotheses are only {rank}: leave out those that follow")
 
@@ -78,16 +84,18 @@ def f_tests(many: ManyFits, L: np.ndarray, rhs: np.ndarray, ddf: str) -> FTests:
     # A fit without estimates has no p value, and must not stop the others.
     usable = np.isfinite(V).all(axis=(1, 2))
     V[~usable] = np.eye(q)
-    values, vectors = np.linalg.eigh(V)
-    rows = np.swapaxes(vectors, 1, 2) @ L
-    difference = np.einsum("rqa,ra->rq", rows, many.beta) - np.einsum("rcq,c->rq", vectors, rhs)
-    F = np.where(usable, np.mean(difference**2 / values, axis=1), np.nan)
+    se = np.sqrt(np.diagonal(V, axis1=1, axis2=2))
+    difference = (many.beta @ L.T - rhs) / se
+    # Solved at unit standard error: coefficients may be in very different units.
+    ratio = np.linalg.solve(V / (se[:, :, None] * se[:, None, :]), difference[:, :, None])[..., 0]
+    F = np.where(usable, np.mean(difference * ratio, axis=1), np.nan)
     if ddf == "asymptotic":
         return FTests(F, np.full(F.shape, np.inf), chdtrc(q, q * F))
     if kr is None:
-        den_df = pooled_df(contrast_df(rows, many.estimate.fixed))
+        den_df = denominator_df(L, many.estimate.fixed, column_units(many.design.coding), q)
     else:
-        den_df, scale = denominator(L, kr)
+        # In any basis of the hypotheses the same: in one of rows of comparable size.
+        den_df, scale = denominator(L / se[:, :, None], kr)
         F = scale * F
     return FTests(F, den_df, fdtrc(q, den_df, F))
 

@@ -30,14 +30,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from lmmjax.inference.pooled import TIE, parted, pooled_df, row_sizes
+from lmmjax.inference.units import same_units
 from lmmjax.studies.noncentral import f_power, t_power
 from lmmjax.studies.patterns import DesignPatterns
 
 if TYPE_CHECKING:
     from lmmjax.simulation.parameters import TrueParameters
 
-#: Eigenvalues this close have no direction of their own.
-SAME = 1e-8
+#: Eigenvalues this close, relative to the largest, turn into each other at the least change.
+SAME = 100.0 * TIE
 
 
 class PowerInputs(NamedTuple):
@@ -313,8 +315,23 @@ def expected_power(
         df = _degrees(L, found)[0]
         power, miss = t_power(alpha, df, delta)
         return ExpectedPower(power, miss, df, delta, V, identified)
-    size = difference @ jnp.linalg.solve(V, difference)
-    df = _pooled(_degrees(_eigenvectors(V).T @ L, found))
+    # Divided by standard errors before solving: coefficients may be in very different units.
+    se = jnp.sqrt(jnp.diagonal(V))
+    scaled = difference / se
+    size = scaled @ jnp.linalg.solve(V / (se[:, None] * se), scaled)
+    alike = same_units(L, jnp.asarray(patterns.units), jnp)
+    sizes = row_sizes(V, alike, q, jnp)
+    rows = L / sizes[:, None]
+    moved = rows @ found.vcov
+    vectors = _eigenvectors(
+        parted(
+            V / (sizes[:, None] * sizes),
+            moved @ found.slopes @ moved.T,
+            _inverse(found.information),
+            jnp,
+        )
+    )
+    df = pooled_df(_degrees(vectors.T @ rows, found), jnp)
     power, miss = f_power(alpha, q, df, size)
     return ExpectedPower(power, miss, df, size, V, identified)
 
@@ -340,13 +357,3 @@ def _eigenvectors(V: Array) -> Array:
     apart = jnp.abs(gap) > SAME * values[-1]
     turn = jnp.where(apart, vectors.T @ (V - still) @ vectors / jnp.where(apart, gap, 1.0), 0.0)
     return vectors + vectors @ turn
-
-
-def _pooled(nu: Array) -> Array:
-    """Denominator df of a joint test from those of its parts (Fai & Cornelius)."""
-    q = nu.size
-    enough = jnp.all(nu > 2.0)
-    safe = jnp.where(enough, nu, 4.0)
-    E = jnp.sum(safe / (safe - 2.0))
-    pooled = jnp.where(enough, 2.0 * E / (E - q), 2.0)
-    return jnp.where(jnp.max(nu) - jnp.min(nu) < SAME, jnp.mean(nu), pooled)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lmmjax.errors import LmmError
+from lmmjax.inference.units import column_units
 from lmmjax.likelihood.pytree import register, static
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class DesignPatterns:
         Levels of each term in a block (the largest number; the rest is padded with zeros).
     blocks : tuple of tuple of int
         Sizes of each term's blocks of correlated effects.
+    units : tuple of int
+        Of each fixed effect, as :func:`lmmjax.inference.units.column_units` gives them.
     """
 
     products: Any
@@ -58,6 +61,7 @@ class DesignPatterns:
     z_roots: tuple[Any, ...]
     levels: tuple[int, ...] = static()
     blocks: tuple[tuple[int, ...], ...] = static()
+    units: tuple[int, ...] = static()
 
     @classmethod
     def of(cls, design: Design) -> DesignPatterns:
@@ -124,6 +128,7 @@ class DesignPatterns:
             tuple(z_roots),
             tuple(sizes),
             tuple(term.blocks for term in design.terms),
+            tuple(column_units(design.coding).tolist()),
         )
 
 

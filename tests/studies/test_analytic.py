@@ -188,8 +188,9 @@ def test_precision_and_df_are_those_of_dense_algebra(case, reml):
     if len(names) > 1:
         found = lj.analytic_power(design, truth, list(names), method=method)
         L = np.eye(len(truth.beta))[1:]
-        V = L @ vcov @ L.T
-        nu = np.array([df(row) for row in np.linalg.eigh(V)[1].T @ L])
+        # The coefficients are in different units: directions are sought at unit standard error.
+        V, unit = L @ vcov @ L.T, L / np.sqrt(np.diagonal(vcov)[1:, None])
+        nu = np.array([df(row) for row in np.linalg.eigh(unit @ vcov @ unit.T)[1].T @ unit])
         E = np.sum(nu / (nu - 2))
         assert found.df == pytest.approx(2 * E / (E - len(L)), rel=1e-6)
         beta = L @ truth.beta
