@@ -10,8 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmmjax.errors import ConvergenceWarning, LmmWarning, SingularFitWarning, warn
+from lmmjax.errors import (
+    ConvergenceWarning,
+    DesignWarning,
+    LmmWarning,
+    SingularFitWarning,
+    warn,
+)
 from lmmjax.inference.boundary import SINGULAR_TOL, singular_bars
+from lmmjax.inference.identified import Undetermined, describe, undetermined
 from lmmjax.optimize.solution import GRADIENT_TOL, Status
 
 if TYPE_CHECKING:
@@ -86,17 +93,31 @@ def dropped_message(count: int) -> str:
     )
 
 
+def undetermined_message(found: tuple[Undetermined, ...]) -> str:
+    """Variances that no data on this design could tell, and what of the fit still holds."""
+    return (
+        f"{describe(found)}. What is shown is one of many equally good choices, without standard "
+        "errors; a fixed effect whose own standard error depends on the choice has no degrees of "
+        "freedom and no p value. Leave such a term out, or all but one of those that say the same"
+    )
+
+
 def fit_messages(fit: Estimates) -> list[tuple[type[LmmWarning], str]]:
     """Everything that is wrong with a fit, worst first."""
     out: list[tuple[type[LmmWarning], str]] = []
     estimate = fit.raw.estimate
-    if int(estimate.solution.status) != Status.CONVERGED:
-        out.append((ConvergenceWarning, status_message(fit)))
+    stopped = int(estimate.solution.status) != Status.CONVERGED
     bars = singular_bars(fit.raw)
+    dropped = int(estimate.fixed.dropped)
+    # A design without a flat direction shows in the curvature: only then is it looked at.
+    found = undetermined(fit.design, fit.raw.prepared) if stopped or bars or dropped else ()
+    if found:
+        out.append((DesignWarning, undetermined_message(found)))
+    if stopped:
+        out.append((ConvergenceWarning, status_message(fit)))
     if bars:
         out.append((SingularFitWarning, singular_message(fit, bars)))
-    dropped = int(estimate.fixed.dropped)
-    if dropped:
+    if dropped and not found:
         out.append((ConvergenceWarning, dropped_message(dropped)))
     return out
 

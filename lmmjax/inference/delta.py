@@ -18,6 +18,7 @@ from jax.flatten_util import ravel_pytree
 
 from lmmjax.errors import LmmError
 from lmmjax.inference.parameters import ModelParameters, joint_covariance, model_parameters
+from lmmjax.inference.satterthwaite import FREE_TOL
 from lmmjax.precision import double_precision
 from lmmjax.reading.coefficients import check_level
 
@@ -40,8 +41,8 @@ SCALES: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[..., An
 
 #: What a table says where there is no standard error.
 BOUNDARY_NOTE = (
-    "No standard error where a variance or correlation is at its boundary: estimates there are\n"
-    "not normal, and a bootstrap or a profile says more."
+    "No standard error where a variance or correlation is at its boundary (estimates there are\n"
+    "not normal) or not determined; a bootstrap or a profile says more."
 )
 
 
@@ -205,10 +206,13 @@ def _number(leaf: Any) -> jax.Array:
 
 
 def _covariance(fit: Estimates, jacobian: np.ndarray) -> np.ndarray:
-    """``J C J'``; NaN for what depends on a parameter at its boundary."""
+    """``J C J'``; NaN for what depends on a parameter at its boundary, or is not determined."""
     joint = joint_covariance(fit)
     at_boundary = joint.at_boundary
     touched = np.any(jacobian[:, at_boundary] != 0.0, axis=1)
+    # The sum of two variances may be determined where neither of them is.
+    change = np.abs(jacobian @ joint.free)
+    touched |= np.any(change > FREE_TOL * (np.abs(jacobian) @ np.abs(joint.free)), axis=1)
     jacobian = np.where(at_boundary, 0.0, jacobian)
     cov = jacobian @ joint.matrix @ jacobian.T
     cov[touched] = np.nan

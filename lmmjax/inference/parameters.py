@@ -156,10 +156,14 @@ class JointCovariance(NamedTuple):
         Zero where `at_boundary`.
     at_boundary : ndarray of bool, shape (N,)
         Entries that belong to a singular block, for which there is no such covariance.
+    free : ndarray, shape (N, f)
+        The directions in which the criterion has no curvature: what changes along one is not
+        determined.
     """
 
     matrix: np.ndarray
     at_boundary: np.ndarray
+    free: np.ndarray
 
 
 def joint_covariance(fit: Estimates) -> JointCovariance:
@@ -179,12 +183,15 @@ def joint_covariance(fit: Estimates) -> JointCovariance:
     inverses = tuple(np.linalg.inv(np.asarray(transform)) for transform in data.transforms)
     K = np.array(_change(search, _Change(inverses, data.structures)))
     p = fit.beta.size
+    directions = np.asarray(inference.free)
+    directions = directions[:, directions.any(axis=0)]
+    free = np.concatenate([np.zeros((p, directions.shape[1])), K @ directions])
     marked = _at_boundary(fit, data.structures, K.shape[0])
     K[marked] = 0.0
     matrix = np.zeros((p + len(K), p + len(K)))
     matrix[:p, :p] = inference.vcov
     matrix[p:, p:] = K @ np.asarray(inference.parameter_cov) @ K.T
-    return JointCovariance(matrix, np.append(np.zeros(p, bool), marked))
+    return JointCovariance(matrix, np.append(np.zeros(p, bool), marked), free)
 
 
 @register

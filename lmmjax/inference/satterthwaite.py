@@ -25,6 +25,8 @@ from lmmjax.likelihood.products import matmul
 
 #: Eigenvalues of the Hessian at or below this are dropped from its inverse (lmerTest's rule).
 HESSIAN_TOL = 1e-8
+#: Change of a variance along a direction left out, relative to it, above which it has no df.
+FREE_TOL = 1e-6
 
 
 class FixedInference(NamedTuple):
@@ -42,6 +44,8 @@ class FixedInference(NamedTuple):
         Hessian of the criterion in (theta, sigma).
     dropped : Array, scalar int
         Number of directions left out of ``H^+``.
+    free : Array, shape (m + 1, m + 1)
+        Those directions of (theta, sigma), as columns; zero columns for the others.
     sigma : Array, scalar
     """
 
@@ -51,6 +55,7 @@ class FixedInference(NamedTuple):
     parameter_cov: Array
     hessian: Array
     dropped: Array
+    free: Array
     sigma: Array
 
 
@@ -99,6 +104,8 @@ def fixed_inference(
     values, vectors = symmetric_eigen(hessian)
     kept = values > HESSIAN_TOL
     inverse = jnp.where(kept, 1.0 / jnp.where(kept, values, 1.0), 0.0)
+    # What is only rounding in a direction has no part in it.
+    free = jnp.where(kept | (jnp.abs(vectors) < FREE_TOL), 0.0, vectors)
     parameter_cov = 2.0 * matmul(vectors * inverse, vectors.T)
     # vcov = sigma^2 (X'V^-1X)^-1 = sigma^2 L^-T L^-1, mapped to the columns of X;
     # vcov_i = -sigma^2 L^-T (M G_i M')_XX L^-1
@@ -116,14 +123,19 @@ def fixed_inference(
         parameter_cov=parameter_cov * unit[:, None] * unit[None, :],
         hessian=hessian / (unit[:, None] * unit[None, :]),
         dropped=jnp.sum(~kept).astype(jnp.int32),
+        free=free * unit[:, None],
         sigma=sigma * scale,
     )
 
 
 def satterthwaite_df(contrasts: Array, inference: FixedInference) -> Array:
-    """Degrees of freedom of each row of ``contrasts``, shape (q, p); result shape (q,)."""
+    """Degrees of freedom of each row of ``contrasts``, shape (q, p); result shape (q,).
+
+    NaN for a contrast whose variance depends on a direction that the data do not determine.
+    """
     by_parameter = jnp.moveaxis(inference.vcov_first, -1, 0)
     variance = jnp.sum(matmul(contrasts, inference.vcov) * contrasts, axis=-1)
     gradient = jnp.sum(matmul(contrasts, by_parameter) * contrasts, axis=-1).T
     spread = jnp.sum(matmul(gradient, inference.parameter_cov) * gradient, axis=-1)
-    return 2.0 * variance**2 / spread
+    moved = jnp.max(jnp.abs(matmul(gradient, inference.free)), axis=-1)
+    return jnp.where(moved > FREE_TOL * variance, jnp.nan, 2.0 * variance**2 / spread)

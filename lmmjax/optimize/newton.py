@@ -55,7 +55,8 @@ def propose(objective: Objective, radius: Array) -> tuple[Array, Array, Array]:
     length = jnp.sqrt(jnp.sum(step * step))
     step = step * jnp.minimum(1.0, radius / jnp.maximum(length, jnp.finfo(radius.dtype).tiny))
     predicted = -jnp.sum((along + 0.5 * values * step) * step)
-    return matmul(vectors, step), predicted, jnp.min(values) / jnp.maximum(largest, floor)
+    # A criterion that is flat in every direction has curvatures of rounding, and no saddle.
+    return matmul(vectors, step), predicted, jnp.min(values) / jnp.maximum(largest, 1.0)
 
 
 def newton_update(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lmmjax.errors import LmmError
+from lmmjax.inference.satterthwaite import FREE_TOL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,8 +52,9 @@ def contrast_df(contrasts: np.ndarray, inference: FixedInference) -> np.ndarray:
     by_component = contrasts[..., None, :, :]
     gradient = np.swapaxes(np.sum((by_component @ first) * by_component, axis=-1), -1, -2)
     spread = np.sum((gradient @ np.asarray(inference.parameter_cov)) * gradient, axis=-1)
+    moved = np.max(np.abs(gradient @ np.asarray(inference.free)), axis=-1, initial=0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return 2.0 * variance**2 / spread
+        return np.where(moved > FREE_TOL * variance, np.nan, 2.0 * variance**2 / spread)
 
 
 def coefficient_table(fit: Estimates) -> pd.DataFrame:
