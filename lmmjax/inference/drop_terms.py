@@ -11,15 +11,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lmmjax.checks import independent_columns
 from lmmjax.errors import LmmError
 from lmmjax.inference.anova import METHOD_NAMES, AnovaTable
 from lmmjax.inference.comparison import refit_ml
 from lmmjax.inference.contrasts import check_method, f_table, f_test, f_upper
 from lmmjax.inference.reduction import Model, marginal_terms, rebuild, without_fixed_term
+from lmmjax.inference.term_hypotheses import coder_of_rows, hypotheses_of_terms, unit_columns
 
 if TYPE_CHECKING:
     from lmmjax.inference.linear_model import LinearModel
     from lmmjax.result import LinearMixedModelResult
+
+
+#: A part of a column of length 1 that is zero but for rounding.
+RANK_TOL = 1e-8
 
 
 def droppable(fit: Model, scope: str | Sequence[str] | None = None) -> list[str]:
@@ -44,37 +50,49 @@ def droppable(fit: Model, scope: str | Sequence[str] | None = None) -> list[str]
     return asked
 
 
-def drop_contrasts(fit: LinearMixedModelResult, name: str) -> np.ndarray:
-    """Rows L, shape (q, p), so that ``L beta = 0`` is the model without a term.
+def drop_contrasts(fit: LinearMixedModelResult, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Rows L, shape (q, p), for each term so that ``L beta = 0`` is the model without it.
 
-    Where columns are aliased, or no intercept takes up what a factor leaves, the model without the
-    term is coded anew; else these are the rows of the term's coefficients.
+    They are those of the fit's own type II table, which asks the same of a term that no other
+    contains, wherever that is the model without the term. Where columns are aliased, or no
+    intercept takes up what a factor leaves, that model is coded anew to find out.
     """
     coding, design = fit.design.coding, fit.design
-    own = np.array(coding.assign) == coding.term_names.index(name) + 1
+    marginal = hypotheses_of_terms(fit, "II")
     if coding.has_intercept and not design.dropped_columns:
-        return np.eye(design.p)[own]
-    smaller = _columns_without(fit, name)
-    basis, _ = np.linalg.qr(smaller)
-    rest = design.X - basis @ (basis.T @ design.X)
-    size = np.linalg.norm(design.X, axis=0)
-    rest = rest[:, np.linalg.norm(rest, axis=0) > 1e-8 * size]
-    directions, values, _ = np.linalg.svd(design.X.T @ rest, full_matrices=False)
-    return directions[:, values > 1e-8 * values.max(initial=0.0)].T
+        return {name: marginal[name] for name in names}
+    X, size = unit_columns(design.X, coding.has_intercept)
+    return {name: _without(fit, name, marginal[name], X, size) for name in names}
+
+
+def _without(
+    fit: LinearMixedModelResult, name: str, own: np.ndarray, X: np.ndarray, size: np.ndarray
+) -> np.ndarray:
+    """Rows of the model without a term, given those of its own test and X at length 1."""
+    smaller = unit_columns(_columns_without(fit, name), fit.design.coding.has_intercept)[0]
+    basis, _ = np.linalg.qr(smaller[:, smaller.any(axis=0)])
+    rest = X
+    for _ in range(2):  # twice is enough
+        rest = rest - basis @ (basis.T @ rest)
+    # X gamma lies in the smaller model where rest gamma = 0.
+    _, values, directions = np.linalg.svd(rest, full_matrices=False)
+    directions = directions[values > RANK_TOL]
+    scaled = own / size
+    inside = (scaled @ directions.T) @ directions
+    if len(own) == len(directions) and np.allclose(inside, scaled, rtol=0.0, atol=RANK_TOL):
+        return own
+    return directions * size
 
 
 def _columns_without(fit: LinearMixedModelResult, name: str) -> np.ndarray:
     """Independent fixed-effects columns of the model without a term, at the fit's rows."""
-    from lmmjax.checks import independent_columns
-    from lmmjax.inference.term_hypotheses import coder_of_rows
-
     part, X = coder_of_rows(fit, contrasts=True).code(without_fixed_term(fit, name).fixed)
     return X[:, independent_columns(X, 0 if part.names[:1] == ("(Intercept)",) else None)]
 
 
 def f_deletions(fit: LinearMixedModelResult, names: Sequence[str], ddf: str) -> AnovaTable:
     """F test of each of these terms in one fit."""
-    hypotheses = {name: drop_contrasts(fit, name) for name in names}
+    hypotheses = drop_contrasts(fit, names)
     # A term of which all columns are aliased is not there to be tested.
     hypotheses = {name: L for name, L in hypotheses.items() if len(L)}
     tests = [f_test(fit, L, np.zeros(len(L)), ddf) for L in hypotheses.values()]

@@ -132,7 +132,7 @@ def denominator_df(L: np.ndarray, fixed: FixedInference, units: np.ndarray, rank
         return contrast_df(L, fixed)[..., 0]
     V = L @ np.asarray(fixed.vcov) @ L.T
     # A fit without estimates has no df, and must not stop the others.
-    usable = np.isfinite(V).all(axis=(-2, -1))
+    usable = np.asarray(np.isfinite(V).all(axis=(-2, -1)))
     V = np.where(usable[..., None, None], V, np.eye(len(L)))
     size = row_sizes(V, same_units(L, units), rank)
     rows = L / size[..., None]

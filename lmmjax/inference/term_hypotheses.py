@@ -87,7 +87,7 @@ def containing(
     ]
 
 
-def _unit_columns(X: np.ndarray, centre: bool) -> tuple[np.ndarray, np.ndarray]:
+def unit_columns(X: np.ndarray, centre: bool) -> tuple[np.ndarray, np.ndarray]:
     """Columns, shape (n, k), centred where asked, of length 1 (or 0), and their lengths."""
     size = np.abs(X).max(axis=0, initial=0.0)
     size = np.where(size > 0, size, 1.0)
@@ -118,8 +118,8 @@ def coordinates(columns: np.ndarray, basis: np.ndarray, centre: bool) -> np.ndar
     -----
     An entry is zero where its part of the column is, relative to the column's length.
     """
-    unit, size = _unit_columns(basis, centre)
-    wanted, length = _unit_columns(columns, centre)
+    unit, size = unit_columns(basis, centre)
+    wanted, length = unit_columns(columns, centre)
     q, r = np.linalg.qr(unit)
     found = np.linalg.solve(r, q.T @ wanted)
     found[np.abs(found) < SOLVED] = 0.0
@@ -140,7 +140,7 @@ def sequential(X: np.ndarray, intercept: np.ndarray) -> np.ndarray:
     """
     R = np.eye(X.shape[1])
     others = ~intercept
-    unit, size = _unit_columns(X[:, others], bool(intercept.any()))
+    unit, size = unit_columns(X[:, others], bool(intercept.any()))
     # The conversion is for NumPy's type stubs.
     r = np.asarray(np.linalg.qr(unit, mode="r"))
     r[np.abs(r) < ROUNDING] = 0.0

@@ -183,6 +183,50 @@ def test_what_cannot_be_dropped(case, call, says):
         call(fit)
 
 
+@pytest.mark.parametrize(
+    ("formula", "kwargs"),
+    [
+        ("angle ~ temperature + (1 | recipe:replicate)", {}),
+        ("angle ~ recipe * temperature + (1 | recipe:replicate)", {}),
+        ("angle ~ temperature + recipe + (1 | recipe:replicate)", {"temperature": "contr.sum"}),
+        ("angle ~ 0 + temperature + recipe + (1 | recipe:replicate)", {}),
+    ],
+)
+def test_a_single_deletion_is_the_row_of_the_fits_own_anova(data, formula, kwargs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lj.LmmWarning)
+        fit = lj.lmm(formula, data["uneven"], contrasts=kwargs)
+    deletions = fit.drop1().frame
+    for kind in ("I", "II", "III") if len(fit.design.coding.term_names) == 1 else ("II",):
+        rows = fit.anova(kind).frame.loc[deletions.index]
+        # Without an intercept the first factor is what is left of it, too: other hypotheses.
+        same = rows["NumDF"] == deletions["NumDF"]
+        assert same.any()
+        assert same.all() or not fit.design.coding.has_intercept
+        assert_allclose(deletions[same], rows[same], rtol=1e-10)
+
+
+def test_the_only_term_has_the_df_of_its_anova(data):
+    # anova(m) and drop1(m) of m <- lmer(angle ~ temperature + (1 | recipe:replicate), uneven)
+    fit = lj.lmm("angle ~ temperature + (1 | recipe:replicate)", data["uneven"])
+    for table in (fit.drop1(), fit.anova("I"), fit.anova("II"), fit.anova("III")):
+        assert_allclose(table.frame["F value"], [15.11685332], rtol=1e-6)
+        assert_allclose(table.frame["DenDF"], [167.660219], rtol=1e-6)
+
+
+def test_aliased_columns_are_tested_in_any_units(data):
+    found = []
+    for unit in (1.0, 1e-10, 1e10):
+        frame = data["uneven"].assign(x=data["uneven"]["temp"] * unit)
+        frame["copy"] = (frame["recipe"] == "B") * unit + frame["x"]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", lj.LmmWarning)
+            fit = lj.lmm("angle ~ recipe + x + copy + (1 | replicate)", frame)
+        found.append(fit.drop1().frame)
+    for other in found[1:]:
+        assert_allclose(other, found[0], rtol=1e-6)
+
+
 def test_least_squares_is_the_limit(case):
     """The model without random effects against its textbook formulas."""
     _, fit = case("none")
