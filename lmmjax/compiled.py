@@ -27,6 +27,7 @@ import jaxlib.version
 import numpy as np
 from jax.experimental.xla_metadata import set_xla_metadata
 
+from lmmjax.covariance import Covariance
 from lmmjax.errors import LmmError, LmmWarning, warn
 from lmmjax.likelihood.products import written_out
 from lmmjax.precision import double_precision
@@ -171,7 +172,8 @@ def _jax_keeps_executables() -> bool:
 
 
 def _has_foreign_structures(args: Any) -> bool:
-    structures = (s for arg in args for bars in getattr(arg, "structures", ()) for s in bars)
+    found = jax.tree.leaves(args, is_leaf=lambda x: isinstance(x, Covariance))
+    structures = (x for x in found if isinstance(x, Covariance))
     return any(not type(s).__module__.startswith("lmmjax.") for s in structures)
 
 

@@ -12,14 +12,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from lmmjax import structure_pytree
+from lmmjax.errors import LmmError
+
 Equivariance = Literal["affine", "diagonal", "none"]
 
+#: What JAX raises where a function asks for values that a trace does not have.
+UNTRACEABLE = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.NonConcreteBooleanIndexError,
+)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Covariance:
     """Base of all structures: a ``size x size`` relative covariance ``Lambda Lambda'``.
 
@@ -33,6 +45,11 @@ class Covariance:
     ``equivariance`` says which changes of the term's columns the family absorbs: ``"affine"`` any
     invertible one, ``"diagonal"`` a rescaling of each column, ``"none"`` neither. The fit uses it
     to standardise columns (centring, scaling) without changing the model.
+
+    Every structure is a pytree, without being registered: arrays that it holds, as a known
+    relationship matrix, are leaves (so that ``factor`` is to use them by ``jax.numpy``), and all
+    else is configuration, which must be hashable. Fits of structures that differ only in their
+    arrays share what is compiled.
 
     Examples
     --------
@@ -52,10 +69,47 @@ class Covariance:
     ...         return [columns[0]]
     >>> Halved(2).factor(jnp.array([4.0])).tolist()
     [[4.0, 0.0], [0.0, 2.0]]
+
+    One with data of its own, a known covariance up to a scale:
+
+    >>> class Known(Covariance):
+    ...     n_theta = 1
+    ...
+    ...     def __init__(self, K):
+    ...         super().__init__(len(K))
+    ...         self.root = np.linalg.cholesky(K)
+    ...
+    ...     def factor(self, theta):
+    ...         return theta[0] * self.root
+    ...
+    ...     def start(self):
+    ...         return np.ones(1)
+    ...
+    ...     def theta_names(self, columns):
+    ...         return ["scale"]
+    >>> Known(np.diag([4.0, 1.0])).factor(jnp.array([3.0])).tolist()
+    [[6.0, 0.0], [0.0, 3.0]]
     """
 
     size: int
     equivariance: ClassVar[Equivariance] = "none"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        structure_pytree.register(cls)
+        # Those that a dataclass makes would ask arrays for one truth value, or not look at all.
+        for name in ("__eq__", "__hash__"):
+            if name not in cls.__dict__:
+                setattr(cls, name, Covariance.__dict__[name])
+
+    def __eq__(self, other: object) -> bool:
+        return structure_pytree.alike(self, other)
+
+    def __hash__(self) -> int:
+        return structure_pytree.fingerprint(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return structure_pytree.attributes(self)
 
     @property
     def n_theta(self) -> int:
@@ -291,6 +345,32 @@ class AR1(Covariance):
 
     def theta_names(self, columns: Sequence[str]) -> list[str]:
         return ["sd", "atanh.corr"]
+
+
+def relative_factor(structure: Covariance, theta: Array) -> Array:
+    """``Lambda`` of a structure, shape (k, k), whoever wrote it.
+
+    Raises
+    ------
+    LmmError
+        Its ``factor`` cannot be traced, or gives something else than a k x k matrix.
+    """
+    name = type(structure).__name__
+    try:
+        factor = structure.factor(theta)
+    except UNTRACEABLE as error:
+        raise LmmError(
+            f"{name}.factor cannot be traced by JAX: its arguments and the arrays that the "
+            "structure holds have no values while it is compiled. Write it with jax.numpy, without "
+            "branches on values, and do with NumPy what is to be done once in __init__"
+        ) from error
+    size = structure.size
+    if jnp.shape(factor) != (size, size):
+        raise LmmError(
+            f"{name}.factor returned shape {jnp.shape(factor)}; a structure of size {size} needs "
+            f"a matrix of shape ({size}, {size})"
+        )
+    return factor
 
 
 def qr_triangle(matrix: np.ndarray) -> np.ndarray:

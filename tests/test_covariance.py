@@ -252,3 +252,17 @@ def test_problem_is_what_the_structures_are() -> None:
     )
     expected = block_diagonal([Unstructured(3).factor(jnp.asarray(theta[:6])), theta[6:, None]])
     np.testing.assert_array_equal(problem.factors(theta)[0], expected)
+
+
+def test_one_variance_of_many_columns_is_one_moment_equation() -> None:
+    """Not one for each pair of columns, of which there are q^2: 100 s at q = 50."""
+    rng = np.random.default_rng(5)
+    index, other = np.zeros(120, int), np.repeat(np.arange(40), 3)
+    Z, ones = rng.normal(size=(120, 50)), np.ones((120, 1))
+    prepared = prepare(ones, [(Z, index, 1), (ones, other, 40)], [(Identity(50),), (Diagonal(1),)])
+    assert prepared.equations.inverse.shape == (3, 3)  # with that of the residual variance
+    # The other term's start is about where its effects are.
+    y = 2.0 * rng.normal(size=40)[other] + Z @ rng.normal(size=50) + rng.normal(size=120)
+    start = lj.cross_products(prepared, y).start
+    assert start[0] == 1.0
+    assert 1.0 < start[1] < 4.0

@@ -24,6 +24,7 @@ from lmmjax.covariance import (
     Diagonal,
     Identity,
     Unstructured,
+    relative_factor,
 )
 from lmmjax.errors import LmmError
 from lmmjax.likelihood.crossproducts import CrossProducts, Prepared
@@ -175,7 +176,7 @@ def _components(structures: tuple[tuple[Covariance, ...], ...], theta: Array) ->
     out, at = [], 0
     for bars in structures:
         for structure in bars:
-            factor = structure.factor(theta[at : at + structure.n_theta])
+            factor = relative_factor(structure, theta[at : at + structure.n_theta])
             at += structure.n_theta
             out.append((factor @ factor.T)[_entries(structure)])
     return jnp.concatenate(out)

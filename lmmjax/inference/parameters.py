@@ -200,7 +200,7 @@ class _Change:
     """What the change of parameters depends on: each term's ``T^-1``, and the structures."""
 
     inverses: tuple[Any, ...]
-    structures: Structures = field(metadata={"static": True})
+    structures: Structures
 
 
 def change_of_parameters(search: Array, change: _Change) -> Array:

@@ -16,7 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from lmmjax.covariance import Covariance, Diagonal, Unstructured, block_diagonal
+from lmmjax.covariance import (
+    Covariance,
+    Diagonal,
+    Unstructured,
+    block_diagonal,
+    relative_factor,
+)
 from lmmjax.likelihood import plan as planning
 from lmmjax.likelihood.crossed import Crossed
 from lmmjax.likelihood.moments import MomentBlocks, pair_indices
@@ -38,6 +44,13 @@ from lmmjax.likelihood.start import MomentEquations, moment_equations, moment_st
 Elimination = MomentBlocks | Nested | Crossed
 
 
+def search_forms(
+    structures: Sequence[tuple[Covariance, ...]],
+) -> tuple[tuple[Covariance, ...], ...]:
+    """Per term, per bar, the structures in the parameters that a minimiser works in."""
+    return tuple(tuple(s.search_form() for s in bars) for bars in structures)
+
+
 class Structured:
     """What follows from the covariance structures alone."""
 
@@ -51,7 +64,7 @@ class Structured:
     @cached_property
     def search_structures(self) -> tuple[tuple[Covariance, ...], ...]:
         """The structures in the parameters that a minimiser works in."""
-        return tuple(tuple(s.search_form() for s in bars) for bars in self.structures)
+        return search_forms(self.structures)
 
 
 @register
@@ -99,7 +112,7 @@ class CrossProducts(Structured):
     sum_log_weights: Any
     start: Any
     n_obs: Any
-    structures: tuple[tuple[Covariance, ...], ...] = static()
+    structures: tuple[tuple[Covariance, ...], ...]
 
     @property
     def n_fixed(self) -> int:
@@ -126,7 +139,7 @@ def lambda_factors(
     for bars in structures:
         blocks = []
         for structure in bars:
-            blocks.append(structure.factor(theta[at : at + structure.n_theta]))
+            blocks.append(relative_factor(structure, theta[at : at + structure.n_theta]))
             at += structure.n_theta
         out.append(block_diagonal(blocks))
     return tuple(out)
@@ -195,8 +208,8 @@ class Prepared(Structured):
     transforms: tuple[Any, ...]
     sum_log_weights: Any
     within_df: Any
+    structures: tuple[tuple[Covariance, ...], ...]
     levels: tuple[int, ...] = static()
-    structures: tuple[tuple[Covariance, ...], ...] = static()
     n_obs: int = static()
 
 
@@ -323,7 +336,7 @@ def prepare(
         parent_index=rows.parent_index,
         term_rows=tuple(columns),
         term_index=tuple(indices),
-        equations=moment_equations(columns, indices, levels, basis.q),
+        equations=moment_equations(columns, indices, levels, basis.q, search_forms(structures)),
         template=template,
         columns=c,
         patterns=patterns,

@@ -16,11 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from lmmjax.covariance import Covariance
+from lmmjax.covariance import Covariance, Diagonal, SymmetricRoot, Unstructured
+from lmmjax.errors import LmmError
 from lmmjax.likelihood.jacobi import symmetric_eigen
 from lmmjax.likelihood.products import matmul
 from lmmjax.likelihood.pytree import register
@@ -37,20 +38,25 @@ PROJECTION_COST = 100_000_000
 @register
 @dataclass(frozen=True)
 class MomentEquations:
-    """``vec(sum_j w_j t_j t_j') = system @ vec(sigma^2 Sigma) + sigma^2 total``, over all terms.
+    """``[sum_j w_j t_j t_j'] = system @ [sigma^2 Sigma] + sigma^2 total``, over all terms.
+
+    Brackets stand for the entries that a term's structures have.
 
     Attributes
     ----------
     inverse : Array, shape (e, e)
         Inverse of the system; with several terms its last row and column are those of sigma^2.
-    total : Array, shape (sum k_t k_t,)
+    total : Array, shape (entries,)
     level_weights : tuple of Array, each (L_t,)
         ``w_j``.
+    starts : tuple of tuple of Array
+        Per term, per bar, where structures start that moments do not tell; empty for the others.
     """
 
     inverse: Any
     total: Any
     level_weights: tuple[Any, ...]
+    starts: tuple[tuple[Any, ...], ...]
 
 
 def moment_equations(
@@ -58,8 +64,9 @@ def moment_equations(
     indices: Sequence[np.ndarray],
     levels: Sequence[int],
     fixed: np.ndarray,
+    structures: Sequence[tuple[Covariance, ...]],
 ) -> MomentEquations:
-    """The part of the equations that depends on the design alone.
+    """Return the part of the equations that depends on the design alone.
 
     Parameters
     ----------
@@ -67,6 +74,8 @@ def moment_equations(
         Standardised columns (n, k_t), level of each row, number of levels, per term.
     fixed : ndarray, shape (n, p)
         Orthonormal basis of the fixed effects.
+    structures : sequence of tuple of Covariance
+        Search forms, per term, per bar.
     """
     weights, projected, totals, sums = [], [], [], []
     for z, index, count in zip(columns, indices, levels, strict=True):
@@ -76,15 +85,16 @@ def moment_equations(
         a = group_gram(z, fixed, index, count)
         projected.append(a)
         gram = group_gram(z, z, index, count) - np.einsum("apj,bpj->abj", a, a)
-        totals.append((gram @ weights[-1]).reshape(-1))
-        sums.append(gram.sum(axis=2).reshape(-1))
+        totals.append(unknowns_of(structures[len(totals)], gram @ weights[-1]))
+        sums.append(unknowns_of(structures[len(sums)], gram.sum(axis=2)))
     terms = range(len(columns))
+    entries = [_entries(bars) for bars in structures]
     system = np.block(
         [
             [
                 _pair_block(
-                    (columns[t], indices[t], levels[t], projected[t]),
-                    (columns[u], indices[u], levels[u], projected[u]),
+                    Term(columns[t], indices[t], levels[t], projected[t], *entries[t]),
+                    Term(columns[u], indices[u], levels[u], projected[u], *entries[u]),
                     weights[t],
                     t == u,
                 )
@@ -102,37 +112,71 @@ def moment_equations(
     left = 1.0 / np.maximum(np.abs(system).max(axis=1), 1e-300)
     right = 1.0 / np.maximum(np.abs(system * left[:, None]).max(axis=0), 1e-300)
     inverse = np.linalg.pinv(system * left[:, None] * right, rcond=1e-10)
-    return MomentEquations(right[:, None] * inverse * left, total, tuple(weights))
+    starts = tuple(tuple(_own_start(s) for s in bars) for bars in structures)
+    return MomentEquations(right[:, None] * inverse * left, total, tuple(weights), starts)
 
 
-Term = tuple[np.ndarray, np.ndarray, int, np.ndarray]
+class Term(NamedTuple):
+    """A term's rows, and the entries of its covariance matrix that the equations are about.
+
+    ``projected`` is ``Z_j'Q`` of each level, shape (k, p, L), with the fixed effects' basis Q. The
+    entries are ``Sigma[row, col]``, shape (E,); those with the same ``place`` are one unknown.
+    """
+
+    rows: np.ndarray
+    index: np.ndarray
+    levels: int
+    projected: np.ndarray
+    row: np.ndarray
+    col: np.ndarray
+    place: np.ndarray
+
+    def summed(self, by_entry: np.ndarray) -> np.ndarray:
+        """Sum what belongs to one unknown, along the first axis."""
+        out = np.zeros((self.place[-1] + 1, *by_entry.shape[1:]))
+        np.add.at(out, self.place, by_entry)
+        return out
 
 
 def _pair_block(left: Term, right: Term, weight: np.ndarray, own: bool) -> np.ndarray:
-    """``sum_jl w_j C_jl (x) C_jl``, shape (k_t k_t, k_u k_u)."""
-    z_t, i_t, n_t, a_t = left
-    z_u, i_u, n_u, a_u = right
+    """``sum_jl w_j C_jl[a, c] C_jl[b, d]`` of the entries (a, b) of one term, (c, d) of another."""
+    z, v, projected = left.rows, right.rows, right.projected
     if own:
-        cell, count, cell_weight = i_t, n_t, weight
+        cell, count, cell_weight = left.index, left.levels, weight
     else:
-        code = i_t.astype(np.int64) * n_u + i_u
-        if n_t * n_u <= 8 * code.size:
-            cell, count, cell_weight = code, n_t * n_u, np.repeat(weight, n_u)
+        code = left.index.astype(np.int64) * right.levels + right.index
+        if left.levels * right.levels <= 8 * code.size:
+            cell, count = code, left.levels * right.levels
+            cell_weight = np.repeat(weight, right.levels)
         else:
             unique, cell = np.unique(code, return_inverse=True)
-            cell, count, cell_weight = cell.reshape(-1), unique.size, weight[unique // n_u]
-    k, m, p = z_t.shape[1], z_u.shape[1], a_t.shape[1]
-    flat = group_gram(z_t, z_u, cell, count).reshape(k * m, count)
-    pairs = ((flat * cell_weight) @ flat.T).reshape(k, m, k, m)
-    if p and (k * m) ** 2 * p * i_t.size <= PROJECTION_COST:
+            cell, count, cell_weight = cell.reshape(-1), unique.size, weight[unique // right.levels]
+    c, d = right.row, right.col
+    gram = group_gram(z, v, cell, count)
+    weighted = gram * cell_weight
+    pairs = np.stack(
+        [np.sum(weighted[a, c] * gram[b, d], axis=1)
+         for a, b in zip(left.row, left.col, strict=True)]
+    )  # fmt: skip
+    p = left.projected.shape[1]
+    if p and pairs.size * p * left.index.size <= PROJECTION_COST:
         # C - A_j A_l' for the fixed effects' part, expanded.
-        moved = (a_t * weight)[:, :, i_t]
-        both = np.einsum("bpn,dpn->bdn", moved, a_u[:, :, i_u])
-        cross = np.einsum("na,nc,bdn->acbd", z_t, z_u, both)
-        outer = np.einsum("apj,bqj->abpq", a_t * weight, a_t)
-        outer = np.einsum("abpq,cdpq->acbd", outer, np.einsum("cpl,dql->cdpq", a_u, a_u))
-        pairs = pairs - cross - np.moveaxis(cross, (0, 1, 2, 3), (2, 3, 0, 1)) + outer
-    return np.moveaxis(pairs, 2, 1).reshape(k * k, m * m)
+        moved = (left.projected * weight)[:, :, left.index]
+        spread = projected[:, :, right.index]
+
+        def cross(a: int, b: int, c: np.ndarray, d: np.ndarray) -> np.ndarray:
+            both = np.einsum("pn,dpn->dn", moved[b], spread)
+            return (v.T[c] * both[d]) @ z[:, a]
+
+        pairs -= np.stack(
+            [cross(a, b, c, d) + cross(b, a, d, c)
+             for a, b in zip(left.row, left.col, strict=True)]
+        )  # fmt: skip
+        first = left.projected[left.row] * weight
+        outer = np.einsum("xpj,xqj->xpq", first, left.projected[left.col])
+        other = np.einsum("ypl,yql->ypq", projected[c], projected[d])
+        pairs += np.einsum("xpq,ypq->xy", outer, other)
+    return right.summed(left.summed(pairs).T).T
 
 
 def moment_start(
@@ -163,8 +207,8 @@ def moment_start(
     xp = namespace(*sums)
     right = xp.concatenate(
         [
-            matmul(t * weight, t.T).reshape(-1)
-            for t, weight in zip(sums, equations.level_weights, strict=True)
+            unknowns_of(bars, matmul(t * weight, t.T))
+            for bars, t, weight in zip(structures, sums, equations.level_weights, strict=True)
         ]
     )
     if len(sums) > 1:
@@ -175,26 +219,100 @@ def moment_start(
     else:
         solution = matmul(equations.inverse, right / variance - equations.total)
     parts, at = [], 0
-    for bars, t in zip(structures, sums, strict=True):
-        k = t.shape[0]
-        sigma = solution[at : at + k * k].reshape(k, k)
-        at += k * k
-        parts.append(_term_start(bars, 0.5 * (sigma + sigma.T)))
+    for bars, own in zip(structures, equations.starts, strict=True):
+        size = sum(map(_count, bars))
+        parts.append(term_start(bars, own, solution[at : at + size]))
+        at += size
     return xp.concatenate(parts)
 
 
-def _term_start(structures: tuple[Covariance, ...], sigma: Any) -> Any:
-    xp = namespace(sigma)
+def _form(structure: Covariance) -> Literal["matrix", "diagonal", "own"]:
+    """What of a structure's covariance matrix the moments are to tell.
+
+    Nothing of one whose parameters only its own code knows: that starts where it says. Its matrix
+    is then taken for one variance times the identity, for the other terms' sake.
+    """
+    if type(structure) is SymmetricRoot:
+        return "matrix"
+    simple = type(structure) is Diagonal or (
+        type(structure) is Unstructured and structure.size == 1
+    )
+    return "diagonal" if simple else "own"
+
+
+def _count(structure: Covariance) -> int:
+    """Number of unknowns of a structure."""
+    return {"matrix": structure.size**2, "diagonal": structure.size, "own": 1}[_form(structure)]
+
+
+def _entries(bars: tuple[Covariance, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row, column and unknown of each entry of a term's covariance matrix that there is."""
+    rows, cols, places, at, place = [], [], [], 0, 0
+    for structure in bars:
+        k, form = structure.size, _form(structure)
+        row, col = np.indices((k, k)).reshape(2, -1) if form == "matrix" else 2 * (np.arange(k),)
+        rows.append(at + row)
+        cols.append(at + col)
+        places.append(place + (np.zeros(k, int) if form == "own" else np.arange(row.size)))
+        at += k
+        place += _count(structure)
+    return np.concatenate(rows), np.concatenate(cols), np.concatenate(places)
+
+
+def unknowns_of(bars: tuple[Covariance, ...], matrix: Any) -> Any:
+    """The entries of a matrix, shape (k, k), that are unknowns of a term, one after the other."""
+    if len(bars) == 1 and _form(bars[0]) == "matrix":
+        return matrix.reshape(-1)
+    xp = namespace(matrix)
     parts, at = [], 0
-    for structure in structures:
-        own = sigma[at : at + structure.size, at : at + structure.size]
+    for structure in bars:
+        own = matrix[at : at + structure.size, at : at + structure.size]
         at += structure.size
-        if structure.equivariance == "none":
-            parts.append(xp.asarray(structure.start(), own.dtype))
-        elif structure.size == 1 or structure.equivariance == "diagonal":
-            parts.append(_clip_root(xp.diagonal(own)))
+        form = _form(structure)
+        diagonal = own.reshape(-1) if form == "matrix" else xp.diagonal(own)
+        parts.append(xp.sum(diagonal)[None] if form == "own" else diagonal)
+    return xp.concatenate(parts)
+
+
+def _own_start(structure: Covariance) -> np.ndarray:
+    """Where a structure says that it starts; nothing if moments tell. On the host: NumPy's code."""
+    if _form(structure) != "own":
+        return np.zeros(0)
+    start = np.asarray(structure.start(), np.float64)
+    if start.shape != (structure.n_theta,):
+        raise LmmError(
+            f"{type(structure).__name__}.start returned shape {start.shape}; its n_theta of "
+            f"{structure.n_theta} needs an array of shape ({structure.n_theta},)"
+        )
+    return start
+
+
+def term_start(bars: tuple[Covariance, ...], own: tuple[Any, ...], solution: Any) -> Any:
+    """Search parameters of one term.
+
+    Parameters
+    ----------
+    bars : tuple of Covariance
+        Search forms.
+    own : tuple of Array
+        Where they say that they start (:attr:`MomentEquations.starts`).
+    solution : Array
+        The term's unknowns.
+    """
+    xp = namespace(solution)
+    parts, at = [], 0
+    for structure, start in zip(bars, own, strict=True):
+        found = solution[at : at + _count(structure)]
+        at += _count(structure)
+        form = _form(structure)
+        if form == "own":
+            parts.append(xp.asarray(start, found.dtype))
+        elif form == "diagonal":
+            parts.append(_clip_root(found))
         else:
-            values, vectors = np.linalg.eigh(own) if xp is np else symmetric_eigen(own)
+            square = found.reshape(structure.size, structure.size)
+            square = 0.5 * (square + square.T)
+            values, vectors = np.linalg.eigh(square) if xp is np else symmetric_eigen(square)
             root = (vectors * _clip_root(values)) @ vectors.T
             col, row = np.triu_indices(structure.size)
             parts.append(root[row, col])

@@ -28,7 +28,7 @@ from lmmjax.likelihood import plan as planning
 from lmmjax.likelihood.crossproducts import CrossProducts, Prepared, cross_products
 from lmmjax.likelihood.moments import MomentBlocks, pair_indices
 from lmmjax.likelihood.pytree import register
-from lmmjax.likelihood.start import MomentEquations, _term_start
+from lmmjax.likelihood.start import MomentEquations, term_start, unknowns_of
 from lmmjax.simulation.normals import chi_squared, standard_normals
 
 if TYPE_CHECKING:
@@ -419,7 +419,7 @@ def _start(s: StatisticsSampler, squares: Array, corner: Array) -> Array:
     k = s.root.shape[0]
     n = s.data.n_obs
     variance = jnp.maximum(corner / s.start_df, 0.02 / n)
-    right = squares.reshape(-1) @ s.start_map
+    bars = s.data.search_structures[0]
+    right = unknowns_of(bars, (squares.reshape(-1) @ s.start_map).reshape(k, k))
     solution = s.equations.inverse @ (right / variance - s.equations.total)
-    sigma = solution.reshape(k, k)
-    return _term_start(s.data.search_structures[0], 0.5 * (sigma + sigma.T))
+    return term_start(bars, s.equations.starts[0], solution)
