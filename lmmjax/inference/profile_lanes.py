@@ -93,7 +93,9 @@ class Lanes:
         self.sigma = float(raw.estimate.fixed.sigma)
         self.tau = np.log(self.sigma / self.scale)
         self.beta = np.asarray(raw.estimate.fixed.beta)
-        self.se = np.sqrt(np.diagonal(np.asarray(raw.estimate.fixed.vcov)))
+        se = np.sqrt(np.diagonal(np.asarray(raw.estimate.fixed.vcov)))
+        # Squares of standard errors below 1e-154 are none.
+        self.se = np.where((se > 0.0) & np.isfinite(se), se, 1.0)
         p = self.beta.size
         factor = np.asarray(self.data.fixed_factor)
         self.back = np.linalg.inv(factor) if p else factor
@@ -102,6 +104,8 @@ class Lanes:
             np.linalg.solve(t, np.asarray(f))
             for t, f in zip(self.transforms, raw.estimate.factors, strict=True)
         ]
+        # Sizes of the columns: standard deviations are followed as those of columns of size 1.
+        self.units = [np.linalg.norm(t, axis=0) for t in self.transforms]
         self.levels = raw.prepared.levels
         self._place()
 
@@ -142,9 +146,8 @@ class Lanes:
         """A standard deviation or correlation from square roots, (..., k, k), of each term."""
         root = roots[p.term]
         # What is zero up to rounding is said to be zero.
-        unit = np.linalg.norm(self.transforms[p.term], axis=0)
         length = np.linalg.norm(root, axis=-1)
-        length = np.where(length * unit < ZERO_SD, 0.0, length)
+        length = np.where(length * self.units[p.term] < ZERO_SD, 0.0, length)
         if p.kind == SD:
             return sigma * length[..., p.effects[0]]
         i, j = p.effects
@@ -155,6 +158,12 @@ class Lanes:
         cosine = np.where(np.isfinite(cosine), cosine, np.nan)
         # And what is ±1 up to rounding.
         return np.where(np.abs(cosine) > 1.0 - 1e-7, np.sign(cosine), cosine)
+
+    def unit(self, p: ProfiledParameter) -> float:
+        """Return what a lane's values of a parameter are divided by to be those of the data."""
+        if p.kind == COEFFICIENT:
+            return 1.0 / float(self.se[p.coefficient])
+        return float(self.units[p.term][p.effects[0]]) if p.kind == SD else 1.0
 
     def estimate(self, p: ProfiledParameter) -> float:
         """A parameter's estimate."""
@@ -186,7 +195,7 @@ class Lanes:
             "center": 0.0,
             "start": self.start,
             "nudge": self.nudge,
-            "value": self.estimate(p),
+            "value": self.estimate(p) * self.unit(p),
             "lower": -np.inf,
             "upper": np.inf,
         }
@@ -206,13 +215,15 @@ class Lanes:
         design, moving, dummy = np.zeros((p + 1, p + 1)), np.zeros((p + 1, p + 1)), np.zeros(p + 1)
         design[:p, : p - 1] = np.linalg.qr(b[:, None], mode="complete")[0][:, 1:]
         design[p, p] = dummy[p - 1] = 1.0
-        moving[:p, p] = -b / (b @ b)
+        # Followed in standard errors, and so in any units.
+        size = np.linalg.norm(b)
+        moving[:p, p] = -(b / size) * (self.se[j] / size)
         return {
             "design": design,
             "moving": moving,
             "dummy": dummy,
-            "center": float(self.data.beta_ols[j]),
-            "step": 0.4 * self.se[j],
+            "center": float(self.data.beta_ols[j] / self.se[j]),
+            "step": 0.4,
         }
 
     def _component(self, p: ProfiledParameter, value: float) -> dict[str, Any]:
@@ -221,18 +232,18 @@ class Lanes:
         slots = self.slots[t, first]
         own = list(p.block)
         order = [*reversed(p.effects), *(i for i in own if i not in p.effects)]
-        lower = canonical_factor(self.roots[t][np.ix_(order, own)])
+        unit = self.units[t]
+        lower = canonical_factor((unit[:, None] * self.roots[t])[np.ix_(order, own)])
         col, row = np.triu_indices(len(own))
         start, nudge = self.start.copy(), self.nudge.copy()
         start[slots] = lower[row, col]
-        unit = 1.0 / np.linalg.norm(self.transforms[t], axis=0)[order]
-        nudge[slots] = np.where(row == col, 1e-3 * unit[row], 0.0)
+        nudge[slots] = np.where(row == col, 1e-3, 0.0)
         before = sum(placement.shape[2] for placement in self.placements[:t])
         placement = self.placements[t].copy()
         inside = slots - before
         placement[:, :, inside] = 0.0
         for slot, r, c in zip(inside, row, col, strict=True):
-            placement[own, own[c], slot] = self.transforms[t][own, order[r]]
+            placement[own, own[c], slot] = self.transforms[t][own, order[r]] / unit[order[r]]
         pivots = np.zeros((3, self.start.size - 1))
         pivots[0, slots[0]] = 1.0
         few = np.sqrt(self.levels[t])
@@ -241,10 +252,10 @@ class Lanes:
             pivots[1, slots[1]] = pivots[2, sine] = 1.0
             start[slots[0]] = np.sqrt(lower[0, 0])
             start[sine] = np.sqrt(np.hypot(lower[1, 0], lower[1, 1]))
-            nudge[[slots[0], sine]] = 1e-2 * np.sqrt(unit[:2])
+            nudge[[slots[0], sine]] = 1e-2
             lane = {"step": max(0.2 * (1.0 - value**2) / few, 5e-3), "lower": -1.0, "upper": 1.0}
         else:
-            size = max(value, 0.3 * self.sigma * unit[0])
+            size = max(value, 0.3 * self.sigma)
             lane = {"step": 0.2 * size / few, "lower": 0.0}
         placements = [*self.placements[:t], placement, *self.placements[t + 1 :]]
         return lane | {

@@ -169,15 +169,17 @@ def _curve(
     cutoff: float,
 ) -> Curve:
     place = parameters.index(p)
+    unit = model.unit(p)
     rows = []
     for lane, points in pair:
         others = model.everything(lane, points, parameters)
+        moved = points.value != lane.value
+        points = points._replace(value=points.value / unit, slope=points.slope / unit)
         others[:, place] = points.value
         found = np.isfinite(points.zeta) & (np.abs(points.decrement) < TOLERANCE)
         # The end is gone to several times: the closest is kept.
         miss = np.abs(np.abs(points.zeta) - cutoff)
         found &= (miss > 0.02 * cutoff) | (miss == np.min(miss, where=found, initial=np.inf))
-        moved = points.value != estimate
         rows.append(
             np.column_stack([points.value, points.zeta, points.slope, others])[found & moved]
         )

@@ -206,6 +206,17 @@ def test_reml_and_ml_fits_have_one_profile(fits, sleep):
     assert "Refitted" not in repr(ml)
 
 
+@pytest.mark.parametrize(("of_y", "of_days"), [(1.0, 1e-12), (1e12, 1e12), (1e-140, 1e5)])
+def test_intervals_do_not_depend_on_units(fits, sleep, of_y, of_days):
+    data = fits.data("sleepstudy")
+    data = data.assign(Reaction=data["Reaction"] * of_y, Days=data["Days"] * of_days)
+    slope = of_y / of_days
+    units = np.array([of_y, 1.0, slope, of_y, of_y, slope])
+    found = lj.lmm("Reaction ~ Days + (1 + Days | Subject)", data).conf_int(method="profile")
+    expected = sleep.conf_int(method="profile")
+    np.testing.assert_allclose(found / units[:, None], expected, rtol=1e-9)
+
+
 def test_which_parameters(sleep):
     every = sleep.conf_int(method="profile")
     fixed = sleep.conf_int(method="profile", which="fixed")
