@@ -65,8 +65,11 @@ def check_response_column(column: Column) -> None:
     raise DataError(f"the response {name!r} {not_numeric(column)}")
 
 
-def not_numeric(column: Column) -> str:
-    """Say that a column does not hold numbers, what it holds, and how it becomes numbers."""
+def not_numeric(column: Column, rows: np.ndarray | None = None) -> str:
+    """Say that a column does not hold numbers, what it holds, and how it becomes numbers.
+
+    `rows` are the positions of its rows in the user's frame.
+    """
     holds_objects = column.dtype.startswith("object")
     if column.kind in ("text", "factor") or holds_objects:
         if not column.categories:
@@ -74,7 +77,7 @@ def not_numeric(column: Column) -> str:
         if all(isinstance(v, (int, float)) for v in column.categories):
             advice = f"convert it with pandas.to_numeric(data[{column.name!r}])"
         else:
-            advice = what_would_read(column.name, column.categories, column.values)
+            advice = what_would_read(column.name, column.categories, column.values, rows)
         return f"is not numeric (dtype {column.dtype}): {advice}"
     return f"holds {column.dtype} data: convert it to real numbers first"
 

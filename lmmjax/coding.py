@@ -10,10 +10,11 @@ import numpy as np
 from .checks import not_numeric
 from .columns import Column, match_levels, unseen_levels
 from .errors import DataError
+from .expressions import Name
 from .formula import FormulaSpec
 from .frames import Frame, unknown_column
 from .grouping import GroupCoding
-from .tokens import tokenize
+from .parser import read_terms, read_value
 
 
 class Columns(Mapping[str, Column]):
@@ -31,6 +32,10 @@ class Columns(Mapping[str, Column]):
         Contrasts by column name, for factors that shall not have treatment contrasts.
     names : list of str
         All names in the frame, for messages.
+    numeric : set of str, optional
+        At prediction the columns that were numbers at the fit.
+    rows : np.ndarray of int, shape (n,), optional
+        Where these rows stand in the user's frame, for messages.
     """
 
     def __init__(
@@ -41,13 +46,15 @@ class Columns(Mapping[str, Column]):
         contrasts: Mapping[str, Any],
         names: list[str],
         numeric: set[str] | None = None,
+        rows: np.ndarray | None = None,
     ) -> None:
         self._columns = columns
         self.n = n
         self.levels = levels
         self.contrasts = contrasts
         self.names = names
-        self.numeric = numeric  # at prediction: the columns that were numbers at the fit
+        self.rows = rows
+        self.numeric = numeric
 
     def __getitem__(self, name: str) -> Column:
         return self._columns[name]
@@ -68,7 +75,9 @@ class Columns(Mapping[str, Column]):
             return True
         column = self._columns[name]
         if column.kind == "other":
-            raise DataError(f"column {name!r} {not_numeric(column)}; or to text, if it is a factor")
+            raise DataError(
+                f"column {name!r} {not_numeric(column, self.rows)}; or to text, if it is a factor"
+            )
         if self.numeric is not None and name in self.numeric and column.kind != "number":
             raise DataError(
                 f"column {name!r} was numeric when the model was fitted, and is {column.dtype} now"
@@ -89,16 +98,14 @@ class Columns(Mapping[str, Column]):
 @lru_cache(maxsize=512)
 def plain_terms(text: str) -> tuple[bool, tuple[str, ...]] | None:
     """The intercept and the columns of terms such as ``1 + x + f``; None of any others."""
-    tokens = tokenize(text)[:-1]
+    terms = read_terms(text)
     names = []
-    for k, token in enumerate(tokens[1:], start=1):
-        if k % 2 == 1 and token.is_operator("+"):
-            continue
-        if k % 2 == 0 and token.kind in ("name", "quoted"):
-            names.append(token.text)
-            continue
-        return None
-    return tokens[0].text == "1", tuple(names)
+    for term in terms.terms:
+        first, *others = term
+        if others or not isinstance(first.node, Name):
+            return None
+        names.append(first.name)
+    return terms.intercept, tuple(names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +124,8 @@ class Part:
         The terms without the intercept, in order: ``("recipe", "temperature", ...)``.
     term_factors : tuple of tuple of str
         For each of them the variables (or calls) that it multiplies.
-    structure : object
-        formulaic's record of the coding; None where the plain path made the columns.
+    structure : tuple of Structure or None
+        How each term was made; None where the plain path made the columns.
     """
 
     text: str
@@ -137,29 +144,46 @@ class PartCoder:
     columns : Columns
         What to make them from.
     state : tuple of two dict
-        formulaic's state, shared by the fit and its predictions.
+        State of transforms and of factors inside calls, shared by the fit and its predictions.
+    env : mapping, optional
+        Functions and constants that the caller lets formulas use.
     """
 
-    def __init__(self, columns: Columns, state: tuple[dict, dict]) -> None:
+    def __init__(
+        self, columns: Columns, state: tuple[dict, dict], env: Mapping[str, Any] | None = None
+    ) -> None:
         self.columns = columns
         self.state = state
+        self.env = env or {}
         self._evaluator: Any = None
+
+    def with_default_contrasts(self) -> "PartCoder":
+        """The coder of random-effects terms, which `contrasts` do not concern, as in lme4."""
+        columns = self.columns
+        if not columns.contrasts:
+            return self
+        plain = Columns(
+            *(columns._columns, columns.n, columns.levels, {}),
+            *(columns.names, columns.numeric, columns.rows),
+        )
+        return PartCoder(plain, self.state, self.env)
 
     @property
     def evaluator(self) -> Any:
-        """formulaic, loaded when it is first needed."""
+        """What makes columns of products and calls."""
         if self._evaluator is None:
             from .model_matrix import Evaluator
 
-            self._evaluator = Evaluator(self.columns, self.state)
+            self._evaluator = Evaluator(self.columns, self.state, self.env)
         return self._evaluator
 
     def values(self, text: str) -> np.ndarray:
         """The values, shape (n,), of a column or an expression."""
-        if text in self.columns:
-            column = self.columns[text]
+        node = read_value(text)
+        if isinstance(node, Name) and node.name in self.columns:
+            column = self.columns[node.name]
             if column.kind != "number":
-                raise DataError(f"column {text!r} {not_numeric(column)}")
+                raise DataError(f"column {column.name!r} {not_numeric(column, self.columns.rows)}")
             return column.numbers()
         return self.evaluator.values(text)
 
@@ -169,21 +193,13 @@ class PartCoder:
         if terms is not None and self._is_plain(terms[1]):
             return self._code_plain(text, *terms)
         matrix, structure = self.evaluator.matrix(text)
-        names: list[str] = []
-        assign: list[int] = []
-        term_names: list[str] = []
-        term_factors: list[tuple[str, ...]] = []
-        for term, _, columns in structure:
-            factors = tuple(f.expr for f in term.factors if f.expr != "1")
-            if factors:
-                term_names.append(":".join(factors))
-                term_factors.append(factors)
-            names += ["(Intercept)" if c == "Intercept" and not factors else c for c in columns]
-            assign += [len(term_names) if factors else 0] * len(columns)
-        part = Part(
-            text, tuple(names), tuple(assign), tuple(term_names), tuple(term_factors), structure
-        )
-        return part, matrix
+        read = read_terms(text)
+        factors = tuple(tuple(f.name for f in term) for term in read.terms)
+        names = tuple(name for made in structure for name in made.columns)
+        start = 0 if read.intercept else 1
+        assign = tuple(t for t, made in enumerate(structure, start) for _ in made.columns)
+        term_names = tuple(map(":".join, factors))
+        return Part(text, names, assign, term_names, factors, structure), matrix
 
     def matrix(self, part: Part) -> np.ndarray:
         """The matrix, shape (n, k), of terms whose coding is settled."""
@@ -314,6 +330,8 @@ class Coding:
         Contrasts by column, where they are not treatment contrasts.
     offset_source : str or None
         Where the `offset` argument came from: a column's name, ``"<array>"``, or None.
+    env : dict
+        Functions and constants that the caller lets the formula use.
     """
 
     spec: FormulaSpec
@@ -327,6 +345,7 @@ class Coding:
     numeric: frozenset[str]
     contrasts: dict[str, Any]
     offset_source: str | None = None
+    env: dict[str, Any] = field(default_factory=dict, repr=False)
     state: tuple[dict, dict] = field(default_factory=lambda: ({}, {}), repr=False)
 
     @property

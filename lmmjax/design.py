@@ -14,10 +14,14 @@ from . import checks
 from .coding import Coding, Columns, Part, PartCoder
 from .columns import Column
 from .errors import DataError, DesignWarning, FormulaError, warn
+from .expressions import Name
+from .factor_coding import fixed_contrasts
 from .formula import FormulaSpec, parse
-from .frames import Frame, column_from_values
+from .frames import Frame, column_from_values, unknown_column
+from .functions import check_env
 from .grouping import GroupCoding, code_group
-from .new_data import read_columns
+from .new_data import read_columns, used_columns
+from .parser import read_value
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +131,8 @@ class Design:
         weights: Any = None,
         offset: Any = None,
         contrasts: Mapping[str, Any] | None = None,
+        *,
+        env: Mapping[str, Any] | None = None,
     ) -> "Design":
         """Make a design without a response, to simulate from.
 
@@ -135,7 +141,7 @@ class Design:
         formula : str
             As in :func:`build_design`. Its left side may be left out; one that is there names the
             response to come and is not looked up in the data.
-        data, weights, offset, contrasts
+        data, weights, offset, contrasts, env
             As in :func:`build_design`.
 
         Returns
@@ -158,7 +164,7 @@ class Design:
         """
         if isinstance(formula, str) and formula.lstrip().startswith("~"):
             formula = f"y {formula.lstrip()}"
-        return build_design(formula, data, weights, offset, contrasts, response=False)
+        return build_design(formula, data, weights, offset, contrasts, env=env, response=False)
 
     def with_response(self, y: np.ndarray) -> "Design":
         """The same design with another response, shape (n,)."""
@@ -182,6 +188,7 @@ def build_design(
     contrasts: Mapping[str, Any] | None = None,
     na_action: Literal["drop", "error"] = "drop",
     *,
+    env: Mapping[str, Any] | None = None,
     response: bool = True,
 ) -> Design:
     """Make the arrays of a linear mixed model.
@@ -198,9 +205,16 @@ def build_design(
     offset : array, shape (number of rows,), or str, optional
         Known part of the mean, added to any ``offset(...)`` of the formula.
     contrasts : mapping of str to str, contrast or matrix, optional
-        Contrasts by column, where not treatment contrasts: ``{"dose": "contr.sum"}``.
+        Contrasts of factors in the fixed effects, where not treatment contrasts:
+        ``{"dose": "contr.sum"}``. Random slopes keep treatment contrasts, as in lme4; to recode
+        those too, write ``C(dose, contr.sum)`` in their terms.
     na_action : {"drop", "error"}, default "drop"
         What to do with rows in which a value that the model uses is missing.
+    env : mapping of str to function or constant, optional
+        What the formula may use besides columns and :mod:`lmmjax.functions`:
+        ``{"half": lambda x: x / 2}``. A column wins over a constant of its name; a function wins
+        over the formula's own. It is called with arrays of one value for each row. Nothing is
+        looked up anywhere else, not among the caller's variables either.
     response : bool, default True
         Whether to read the response; without it ``y`` is NaN.
 
@@ -254,13 +268,17 @@ def build_design(
     if not response:
         spec = replace(spec, response_names=())
     frame = Frame(data)
+    env = check_env(env)
+    spec = used_columns(spec, frame, env)
     named = read_columns(frame, spec.variables)
     n_given = frame.n if frame.n is not None else frame.length()
     if n_given == 0:
         raise DataError("the data have no rows")
-    for name in spec.response_names:
-        if name in named:
-            checks.check_response_column(named[name])
+    bare = read_value(spec.response)
+    if response and isinstance(bare, Name):
+        if bare.name not in named:
+            raise unknown_column(bare.name, frame.names)
+        checks.check_response_column(named[bare.name])
     extra = {
         "weights": _extra_column("weights", weights, frame, n_given),
         "offset": _extra_column("offset", offset, frame, n_given),
@@ -274,21 +292,25 @@ def build_design(
         checks.finite_columns({"offset": extra["offset"]}, rows)
 
     levels: dict[str, tuple[str, ...]] = {}
-    columns = Columns(named, len(rows), levels, dict(contrasts or {}), frame.names)
-    _check_contrasts(columns)
+    columns = Columns(named, len(rows), levels, {}, frame.names, rows=rows)
+    if contrasts:
+        columns.contrasts = fixed_contrasts(contrasts, spec.fixed, columns)
     state: tuple[dict, dict] = ({}, {})
-    coder = PartCoder(columns, state)
+    coder = PartCoder(columns, state, env)
     y = coder.values(spec.response) if response else np.full(len(rows), np.nan)
+    fixed, X = coder.code(spec.fixed)
+    random_coder = coder.with_default_contrasts()
     parts: dict[str, tuple[Part, np.ndarray]] = {}
-    for text in (spec.fixed, *(bar.lhs for bar in spec.bars)):
-        if text not in parts:
-            parts[text] = coder.code(text)
-    fixed, X = parts[spec.fixed]
+    if random_coder is coder:
+        parts[spec.fixed] = fixed, X
+    for bar in spec.bars:
+        if bar.lhs not in parts:
+            parts[bar.lhs] = random_coder.code(bar.lhs)
     shift = np.zeros(len(rows)) if extra["offset"] is None else extra["offset"].numbers()
     for text in spec.offsets:
         shift = shift + coder.values(text)
 
-    arrays = {"the offset": shift, **{t: Z for t, (_, Z) in parts.items()}}
+    arrays = {"the offset": shift, spec.fixed: X, **{t: Z for t, (_, Z) in parts.items()}}
     if response:
         arrays = {spec.response: y, **arrays}
     kept = _rows_with_values(arrays, rows, na_action)
@@ -297,7 +319,7 @@ def build_design(
         parts = {text: (part, Z[kept]) for text, (part, Z) in parts.items()}
         named = {name: column.take(kept) for name, column in named.items()}
         w = None if w is None else w.take(kept)
-    for part, Z in parts.values():
+    for part, Z in ((fixed, X), *parts.values()):
         checks.check_finite(Z, part.names, rows)
     checks.check_finite(shift[:, None], ["the offset"], rows)
     if response:
@@ -338,6 +360,7 @@ def build_design(
         ),
         contrasts=dict(columns.contrasts),
         offset_source=offset if isinstance(offset, str) or offset is None else "<array>",
+        env=env,
         state=state,
     )
     return Design(
@@ -401,25 +424,6 @@ def _complete_rows(
     taken = {name: column.take(rows) for name, column in named.items()}
     other = {k: None if c is None else c.take(rows) for k, c in extra.items()}
     return taken, other, rows
-
-
-def _check_contrasts(columns: Columns) -> None:
-    for name in columns.contrasts:
-        if name not in columns:
-            if name not in columns.names:
-                raise columns.unknown(name)
-            raise DataError(f"contrasts are given for {name!r}, which is not in the formula")
-        if not columns.is_factor(name):
-            raise DataError(
-                f"contrasts are given for {name!r}, which is numeric: make it text or categorical, "
-                "or write factor(...) in the formula"
-            )
-    if columns.contrasts:
-        from .model_matrix import contrast
-
-        columns.contrasts = {
-            name: contrast(given, f"for {name!r}") for name, given in columns.contrasts.items()
-        }
 
 
 def _rows_with_values(

@@ -1,13 +1,16 @@
 """Model formulas: text to FormulaSpec.
 
 Random-effects terms (bars) and offsets are cut out of a formula; what remains of the fixed part
-stays text, spelt for formulaic. The grammar itself is in :mod:`lmmjax.parser`.
+stays text, in R's spelling. The grammar itself is in :mod:`lmmjax.parser`, the meaning of terms in
+:mod:`lmmjax.terms`, the names that calls may use in :mod:`lmmjax.functions`.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from .errors import FormulaError
+from .expressions import quote
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class FormulaSpec:
     response : str
         The left side: ``"Reaction"``, ``"log(y)"``.
     fixed : str
-        The fixed part for formulaic, its intercept written out: ``"1 + Days"``.
+        The fixed part, its intercept written out: ``"1 + Days"``.
     bars : tuple of Bar
         Random-effects terms in the order written, ``a/b`` expanded to ``b:a`` and ``a``.
     offsets : tuple of str
@@ -94,10 +97,19 @@ class FormulaSpec:
         return f"{self.response} ~ {' + '.join(terms)}"
 
 
-def quote(name: str) -> str:
-    """A column name as it must be written in a formula."""
-    plain = name.replace(".", "_").isidentifier() and name != "in"
-    return name if plain else f"`{name}`"
+def write_factor(factor: str, columns: Collection[str]) -> str:
+    """Write a variable of a term, or an expression, so that it reads as one again.
+
+    Examples
+    --------
+    >>> [write_factor(f, {"x", "a b"}) for f in ("x", "a b", "log(x)", "x + 1")]
+    ['x', '`a b`', 'log(x)', '{x + 1}']
+    """
+    if factor in columns:
+        return quote(factor)
+    from .parser import reads_as_factor
+
+    return factor if reads_as_factor(factor) else f"{{{factor}}}"
 
 
 @lru_cache(maxsize=512)

@@ -85,7 +85,7 @@ class Frame:
             if not matching:
                 raise unknown_column(name, self.names)
             key = matching[0]
-        elif len(self._keys) > 1 and self.names.count(name) > 1:
+        elif self.names.count(name) > 1:
             # Two columns with the label itself are found by the reader.
             alike = [k for k in self._keys if str(k) == name and not isinstance(k, str)]
             if alike:

@@ -30,6 +30,7 @@ def lmm(
     covariance: Mapping[str, Any] | None = None,
     optimizer: Any = "newton",
     na_action: Literal["drop", "error"] = "drop",
+    env: Mapping[str, Any] | None = None,
 ) -> LinearMixedModelResult:
     """Fit a linear mixed model.
 
@@ -46,7 +47,8 @@ def lmm(
     offset : array, shape (number of rows,), or str, optional
         A known part of the mean.
     contrasts : mapping of str to str, contrast or matrix, optional
-        Contrasts of factors, where not treatment contrasts: ``{"dose": "contr.sum"}``.
+        Contrasts of factors in the fixed effects, where not treatment contrasts:
+        ``{"dose": "contr.sum"}``. Random slopes keep treatment contrasts, as in lme4.
     covariance : mapping of str to Covariance, optional
         For a grouping factor, by its name (``"Subject"``, ``"class:school"``), the structure of its
         random effects: a class or an instance from :mod:`lmmjax.covariance`, or a sequence with one
@@ -55,6 +57,9 @@ def lmm(
         The minimiser; see :func:`lmmjax.fitting.fit_response`.
     na_action : {"drop", "error"}, default "drop"
         What to do with rows in which a value that the model uses is missing.
+    env : mapping of str to function or constant, optional
+        What the formula may use besides columns and the functions that it knows
+        (:mod:`lmmjax.functions`): ``{"half": lambda x: x / 2}``. Nothing else is looked up.
 
     Returns
     -------
@@ -100,7 +105,7 @@ def lmm(
     if method not in ("REML", "ML"):
         raise LmmError(f"method must be 'REML' or 'ML', not {method!r}")
     check_optimizer(optimizer)
-    design = build_design(formula, data, weights, offset, contrasts, na_action)
+    design = build_design(formula, data, weights, offset, contrasts, na_action, env=env)
     prepared = prepare_design(design, _structures(design, covariance))
     raw = fit_response(prepared, design.y, reml=method == "REML", optimizer=optimizer)
     fit = LinearMixedModelResult(design, raw, str(formula), _reference(data))

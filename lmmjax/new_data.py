@@ -1,5 +1,7 @@
 """New data, coded as a fit's were."""
 
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +10,9 @@ from .checks import check_finite, finite_columns
 from .coding import Coding, Columns, NewData, NewTerm, PartCoder
 from .columns import Column
 from .errors import DataError
+from .formula import FormulaSpec
 from .frames import Frame, column_from_values
+from .functions import CONSTANTS
 
 
 def code_new_data(
@@ -52,9 +56,11 @@ def code_new_data(
     finite_columns(columns, rows)
 
     coded = Columns(
-        columns, len(rows), coding.levels, coding.contrasts, frame.names, set(coding.numeric)
+        *(columns, len(rows), coding.levels, coding.contrasts),
+        *(frame.names, set(coding.numeric), rows),
     )
-    coder = PartCoder(coded, coding.state)
+    coder = PartCoder(coded, coding.state, coding.env)
+    random_coder = coder.with_default_contrasts()
     X = coder.matrix(coding.fixed)[:, coding.keep]
     total = np.zeros(len(rows)) if shift is None else shift.numbers()
     for text in spec.offsets:
@@ -69,7 +75,7 @@ def code_new_data(
                 raise _new_levels(group.name, group.factors, group_columns, new, rows)
             for part in parts:
                 if part.text not in made:
-                    made[part.text] = coder.matrix(part)
+                    made[part.text] = random_coder.matrix(part)
             Z = np.concatenate([made[part.text] for part in parts], axis=1)
             terms.append(NewTerm(group.name, Z, index))
 
@@ -86,17 +92,26 @@ def code_new_data(
     return NewData(X, tuple(terms), total, y, rows, n)
 
 
-def read_columns(frame: Frame, names: Any) -> dict[str, Column]:
-    """The columns among `names`; names of functions are passed over."""
-    columns = {}
-    for name in names:
-        if name not in frame:
-            from .model_matrix import is_function
+def read_columns(frame: Frame, names: Iterable[str]) -> dict[str, Column]:
+    """The columns `names` of a frame."""
+    return {name: frame.column(name) for name in names}
 
-            if is_function(name):
-                continue
-        columns[name] = frame.column(name)
-    return columns
+
+def used_columns(spec: FormulaSpec, frame: Frame, env: Collection[str]) -> FormulaSpec:
+    """Settle which names of a formula are columns of a frame, for good.
+
+    A column wins over a constant of its name (``pi``), and over what the caller passes in; a name
+    that is neither is left for the frame to refuse.
+    """
+
+    def columns(names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(n for n in names if n in frame or not (n in env or n in CONSTANTS))
+
+    bars = tuple(replace(bar, names=columns(bar.names)) for bar in spec.bars)
+    settled = replace(
+        spec, names=columns(spec.names), response_names=columns(spec.response_names), bars=bars
+    )
+    return spec if settled.variables == spec.variables else settled
 
 
 def _offset_column(coding: Coding, frame: Frame, offset: Any) -> Column | None:

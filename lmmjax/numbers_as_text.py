@@ -63,7 +63,9 @@ def spelling(values: Sequence[Any]) -> Spelling:
     return Spelling(plain, comma, grouped, tuple(i for i in range(len(texts)) if i not in known))
 
 
-def what_would_read(name: str, values: Sequence[Any], codes: np.ndarray) -> str:
+def what_would_read(
+    name: str, values: Sequence[Any], codes: np.ndarray, rows: np.ndarray | None = None
+) -> str:
     """Say which value keeps a column from being read as numbers, and what would read it.
 
     Parameters
@@ -74,6 +76,8 @@ def what_would_read(name: str, values: Sequence[Any], codes: np.ndarray) -> str:
         Its distinct values.
     codes : np.ndarray of int, shape (n,)
         For each row the position of its value; negative where it is missing.
+    rows : np.ndarray of int, shape (n,), optional
+        Where these rows stood in the user's frame, if not in this order.
 
     Returns
     -------
@@ -93,8 +97,8 @@ def what_would_read(name: str, values: Sequence[Any], codes: np.ndarray) -> str:
     column = f"data[{name!r}]"
 
     def first(positions: Sequence[int]) -> tuple[int, Any]:
-        row = int(np.argmax(np.isin(codes, positions)))
-        return row, values[int(codes[row])]
+        at = int(np.argmax(np.isin(codes, positions)))
+        return at if rows is None else int(rows[at]), values[int(codes[at])]
 
     advice = []
     if found.comma:

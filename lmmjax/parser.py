@@ -4,11 +4,16 @@ Precedence, as in R, tightest first: ``^``/``**``, ``:``, ``%in%``, ``*`` and ``
 ``-``, ``|`` and ``||`` (inside parentheses only), ``~``.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
+from . import terms as algebra
 from .errors import FormulaError
-from .expressions import Expression, check_python, function_name, read_expression
+from .expressions import MAX_NESTING, Call, ExpressionReader, Name, Node, names_in
 from .formula import Bar, FormulaSpec, quote
+from .functions import CONSTANTS
+from .terms import Factor, Terms
 from .tokens import Token, tokenize
 
 
@@ -23,6 +28,7 @@ class _Piece:
     names: tuple[str, ...] = ()
     terms: tuple[tuple[str, "_Piece"], ...] = ()  # of a paren: its signed terms
     bars: tuple[Bar, ...] = ()
+    masks: algebra.Masks = ()  # the terms that it stands for
 
     def find(self, kinds: tuple[str, ...]) -> "_Piece | None":
         """The first piece, itself or inside it, that is of one of `kinds`."""
@@ -44,6 +50,10 @@ class _Parser:
         self.formula = formula
         self.tokens = tokenize(formula)
         self.i = 0
+        self.nesting = 0
+        # Variables and calls in the order in which they are first named, and their places by text.
+        self.factors: list[Factor] = []
+        self.places: dict[str, int] = {}
 
     # Tokens
 
@@ -78,13 +88,42 @@ class _Parser:
         tilde = self._find_tilde()
         if tilde == 0:
             raise self.error("there is no response before '~': write y ~ ...", 0)
-        first, last = self.tokens[0], self.tokens[tilde - 1]
-        response = read_expression(self.formula, self.tokens, 0, ("~",))
-        check_python(response.text, self.formula, first.start, last.end)
+        response = self._expression()
+        self._check_response(tilde)
         self.i = tilde + 1
         terms = [] if self.token.kind == "end" else self.signed_terms()
         self._check_end()
-        return self._assemble(response.text, response.names, self._flatten(terms))
+        return self._assemble(str(response), _names(response), self._flatten(terms))
+
+    def parse_terms(self) -> Terms:
+        """Read terms alone, the fixed part or a bar's left side: what they stand for."""
+        pieces = self._flatten(self.signed_terms())
+        self._check_end()
+        return algebra.collect(
+            [(sign, piece.masks, piece.kind == "number") for sign, piece in pieces],
+            self.factors,
+        )
+
+    def parse_value(self) -> Node:
+        """Read one expression alone: the response, an offset."""
+        node = self._expression()
+        if self.token.kind != "end":
+            raise self.error(f"{self.token.text!r} cannot stand here", self.token.start)
+        return node
+
+    def _expression(self) -> Node:
+        reader = ExpressionReader(self.formula, self.tokens, self.i)
+        node = reader.expression()
+        self.i = reader.i
+        return node
+
+    def _check_response(self, tilde: int) -> None:
+        if self.i == tilde:
+            return
+        token = self.token
+        if token.is_operator(")", "]", "}"):
+            raise self.error(f"this '{token.text}' closes nothing", token.start)
+        raise self.error(f"{token.text!r} cannot stand here", token.start, token.end)
 
     def _find_tilde(self) -> int:
         found = [k for k, t in enumerate(self.tokens) if t.is_operator("~")]
@@ -92,8 +131,11 @@ class _Parser:
             raise self.error("there is no '~': write response ~ terms", len(self.formula))
         if len(found) > 1:
             raise self.error("a formula has one '~'", self.tokens[found[1]].start)
+        depth = 0
         for t in self.tokens[: found[0]]:
-            if t.is_operator("|", "||"):
+            depth += t.is_operator("(") - t.is_operator(")")
+            # In parentheses it means "or".
+            if depth == 0 and t.is_operator("|", "||"):
                 raise self.error("a random-effects term cannot be part of the response", t.start)
         return found[0]
 
@@ -128,12 +170,13 @@ class _Parser:
         return sign or "+"
 
     def product(self) -> _Piece:
-        left = self.nesting()
+        left = self.nesting_terms()
         while (op := self.accept("*", "/")) is not None:
-            left = self._join(left, f" {op.text} ", self.nesting())
+            spaced = " * " if op.text == "*" else "/"
+            left = self._join(left, spaced, self.nesting_terms())
         return left
 
-    def nesting(self) -> _Piece:
+    def nesting_terms(self) -> _Piece:
         left = self.interaction()
         while self.accept("%in%") is not None:
             # `b %in% a` is the interaction of b with a.
@@ -148,22 +191,35 @@ class _Parser:
 
     def _join(self, left: _Piece, op: str, right: _Piece) -> _Piece:
         for side in (left, right):
-            bar = side.find(("bar", "offset"))
-            if bar is not None:
-                what = "a random-effects term" if bar.kind == "bar" else "an offset"
-                raise self.error(
-                    f"{what} can only be added, not combined by '{op.strip()}': put '+' before it",
-                    bar.start,
-                    bar.end,
-                )
+            self._only_added(side, op.strip())
             if side.kind == "number":
                 raise self.error(
                     "a number cannot be part of an interaction: use I(...) for arithmetic",
                     side.start,
                     side.end,
                 )
+        combine = {"*": algebra.product, "/": algebra.nest, ":": algebra.cross}[op.strip()]
+        masks = self._limited(lambda: combine(left.masks, right.masks), left.start, right.end)
         names = _merge(left.names, right.names)
-        return _Piece(f"{left.text}{op}{right.text}", left.start, right.end, names=names)
+        text = f"{left.text}{op}{right.text}"
+        return _Piece(text, left.start, right.end, names=names, masks=masks)
+
+    def _limited(self, make: Callable[[], algebra.Masks], start: int, end: int) -> algebra.Masks:
+        """Terms, or an error where they are too many to be meant."""
+        try:
+            return make()
+        except algebra.TooManyTerms as error:
+            raise self.error(str(error), start, end) from None
+
+    def _only_added(self, piece: _Piece, op: str) -> None:
+        bar = piece.find(("bar", "offset"))
+        if bar is not None:
+            what = "a random-effects term" if bar.kind == "bar" else "an offset"
+            raise self.error(
+                f"{what} can only be added, not combined by '{op}': put '+' before it",
+                bar.start,
+                bar.end,
+            )
 
     def power(self) -> _Piece:
         base = self.atom()
@@ -171,7 +227,8 @@ class _Parser:
         if op is None:
             return base
         exponent = self.token
-        if exponent.kind != "number" or not exponent.text.isdigit() or int(exponent.text) < 1:
+        whole = exponent.kind == "number" and exponent.text.isdigit() and len(exponent.text) < 19
+        if not whole or int(exponent.text) < 1:
             raise self.error(
                 f"the power after '{op.text}' must be a whole number", exponent.start, exponent.end
             )
@@ -179,12 +236,15 @@ class _Parser:
         if base.kind != "paren":
             raise self.error(
                 f"in a formula {base.text}{op.text}{exponent.text} means interactions of "
-                f"{base.text} with itself; for arithmetic write I({base.text} ** {exponent.text})",
+                f"{base.text} with itself; for arithmetic write I({base.text}^{exponent.text})",
                 base.start,
                 exponent.end,
             )
-        joined = self._join(base, "**", _Piece(exponent.text, exponent.start, exponent.end))
-        return joined
+        self._only_added(base, op.text)
+        power = int(exponent.text)
+        masks = self._limited(lambda: algebra.power(base.masks, power), base.start, exponent.end)
+        text = f"{base.text}^{power}"
+        return _Piece(text, base.start, exponent.end, names=base.names, masks=masks)
 
     # atom := number | name | call | {python} | ( terms ) | ( terms | group )
 
@@ -198,10 +258,11 @@ class _Parser:
                     token.start,
                     token.end,
                 )
-            return _Piece(token.text, token.start, token.end, "number")
+            masks = (0,) if token.text == "1" else ()
+            return _Piece(token.text, token.start, token.end, "number", masks=masks)
         if token.kind == "quoted":
             self.i += 1
-            return _Piece(quote(token.text), token.start, token.end, names=(token.text,))
+            return self._factor_piece(Name(token.text, quoted=True), token.start, token.end)
         if token.kind == "name":
             return self._name()
         if token.is_operator("("):
@@ -218,60 +279,72 @@ class _Parser:
             )
         raise self.error(f"expected a term before {token.text!r}", token.start, token.end)
 
+    def _factor_piece(self, node: Node, start: int, end: int) -> _Piece:
+        """A variable, a call, or an expression in braces as a term by itself."""
+        factor = Factor.of(node)
+        place = self.places.setdefault(factor.source, len(self.places))
+        if place == len(self.factors):
+            self.factors.append(factor)
+        return _Piece(factor.source, start, end, names=_names(node), masks=(1 << place,))
+
     def _name(self) -> _Piece:
         token, follower = self.token, self.tokens[self.i + 1]
         if not follower.is_operator("("):
             self.i += 1
             if token.text == ".":
                 raise self.error("'.' is not supported: name the columns", token.start)
-            return _Piece(quote(token.text), token.start, token.end, names=(token.text,))
-        name = function_name(token.text, self.formula, token)
-        start = self.i
-        expression = self._bracket(self.i + 1, ")")
+            # As a term even a reserved word can only be a column.
+            return self._factor_piece(Name(token.text, quoted=True), token.start, token.end)
+        reader = ExpressionReader(self.formula, self.tokens, self.i)
+        call = reader.call()
+        self.i = reader.i
         end = self.tokens[self.i - 1].end
-        text = f"{name}({expression.text})"
-        check_python(text, self.formula, token.start, end)
-        if name == "offset":
-            if not expression.text:
-                raise self.error("offset() needs a column or an expression", token.start, end)
-            return _Piece(expression.text, token.start, end, "offset", expression.names)
-        names = expression.names
-        if "." in name and name.split(".")[0] not in ("np", "contr"):
-            names = _merge((self.tokens[start].text.split(".")[0],), names)
-        return _Piece(text, token.start, end, names=names)
-
-    def _bracket(self, opener: int, closer: str) -> Expression:
-        """The expression between tokens[opener] and its `closer`, which is consumed."""
-        try:
-            expression = read_expression(self.formula, self.tokens, opener + 1, (closer,))
-        except FormulaError as error:
-            if error.position == len(self.formula):
-                token = self.tokens[opener]
-                raise self.error(f"this '{token.text}' is never closed", token.start) from None
-            raise
-        self.i = expression.stop + 1
-        return expression
+        if call.function != "offset":
+            return self._factor_piece(call, token.start, end)
+        if len(call.arguments) != 1 or call.arguments[0][0] is not None:
+            raise self.error("offset() needs a column or an expression", token.start, end)
+        node = call.arguments[0][1]
+        return _Piece(str(node), token.start, end, "offset", _names(node))
 
     def _braces(self) -> _Piece:
         opener = self.token
-        expression = self._bracket(self.i, "}")
-        end = self.tokens[self.i - 1].end
-        check_python(expression.text, self.formula, opener.start, end)
-        return _Piece(f"{{{expression.text}}}", opener.start, end, names=expression.names)
+        self.i += 1
+        try:
+            node = self._expression()
+        except FormulaError as error:
+            if error.position is not None and error.position >= len(self.formula):
+                raise self.error("this '{' is never closed", opener.start) from None
+            raise
+        closer = self.accept("}")
+        if closer is None:
+            token = self.token
+            if token.kind == "end":
+                raise self.error("this '{' is never closed", opener.start)
+            raise self.error(f"{token.text!r} cannot stand here", token.start, token.end)
+        return self._factor_piece(node, opener.start, closer.end)
 
     def _parenthesis(self) -> _Piece:
         opener = self.token
+        self._enter(opener)
         self.i += 1
         if self.token.is_operator(")"):
             raise self.error("there is nothing between these parentheses", opener.start, opener.end)
         terms = self.signed_terms()
+        self.nesting -= 1
         bar = self.accept("|", "||")
         if bar is not None:
             return self._bar(opener, terms, bar)
         closer = self.close(opener)
         text = f"({_signed_text(terms)})"
         names = _merge(*(p.names for _, p in terms))
-        return _Piece(text, opener.start, closer.end, "paren", names, tuple(terms))
+        inside = [(sign, p.masks, p.kind == "number") for sign, p in terms]
+        masks = self._limited(lambda: algebra.added(inside), opener.start, closer.end)
+        return _Piece(text, opener.start, closer.end, "paren", names, tuple(terms), masks=masks)
+
+    def _enter(self, opener: Token) -> None:
+        self.nesting += 1
+        if self.nesting > MAX_NESTING:
+            raise self.error("this is nested too deeply", opener.start)
 
     # bar := ( terms | group )
 
@@ -352,8 +425,10 @@ class _Parser:
             self.i += 1
             return [(token.text,)], quote(token.text)
         if self.accept("(") is not None:
+            self._enter(token)
             groups, text = self.group()
             self.close(token)
+            self.nesting -= 1
             return groups, f"({text})" if len(groups) > 1 else text
         if token.kind == "end":
             raise self.error("the formula ends where a grouping factor is expected", token.start)
@@ -364,13 +439,17 @@ class _Parser:
     def _group_call(self) -> tuple[list[tuple[str, ...]], str]:
         """Grouping columns are coded as factors anyway: factor(g) is g, interaction(a, b) a:b."""
         token = self.token
-        expression = self._bracket(self.i + 1, ")")
+        # interaction() has no meaning as a term, and is read here alone.
+        reader = ExpressionReader(self.formula, self.tokens, self.i + 1)
+        arguments = reader.arguments()
+        self.i = reader.i
         end = self.tokens[self.i - 1].end
-        written = [part.strip().strip("`") for part in expression.text.split(", ")]
+        columns = [node.name for key, node in arguments if key is None and isinstance(node, Name)]
         is_factor = token.text in ("factor", "as.factor", "as.character", "C")
-        columns_only = tuple(written) == expression.names
-        if columns_only and ((is_factor and len(written) == 1) or token.text == "interaction"):
-            return [tuple(written)], ":".join(map(quote, written))
+        columns_only = len(columns) == len(arguments) > 0
+        if columns_only and ((is_factor and len(columns) == 1) or token.text == "interaction"):
+            self._distinct(tuple(columns), token.start)
+            return [tuple(columns)], ":".join(map(quote, columns))
         raise self.error(
             "a grouping factor is the name of a column: compute it in the data frame first",
             token.start,
@@ -438,14 +517,57 @@ def _canonical(terms: list[tuple[str, _Piece]]) -> str:
             intercept = (piece.text == "1") == (sign == "+")
         else:
             rest.append((sign, piece))
-    out = "1" if intercept else "0"
+    pieces = ["1" if intercept else "0"]
     seen: set[str] = set()
     for sign, piece in rest:
         if sign == "+" and piece.text in seen:
             continue
+        if sign == "-":
+            # What is taken away may come again.
+            seen.clear()
         seen.add(piece.text)
-        out += f" {sign} {piece.text}"
-    return out
+        pieces.append(f" {sign} {piece.text}")
+    return "".join(pieces)
+
+
+def _names(node: Node) -> tuple[str, ...]:
+    """Names in a value that may be columns; inside it a constant with a dot cannot be one."""
+    if isinstance(node, Name):
+        return (node.name,)
+    return tuple(n for n in names_in(node) if "." not in n or n not in CONSTANTS)
+
+
+@lru_cache(maxsize=512)
+def read_terms(text: str) -> Terms:
+    """Read the terms of a fixed part or of a bar's left side.
+
+    Examples
+    --------
+    >>> [":".join(f.name for f in term) for term in read_terms("1 + a * b + log(x)").terms]
+    ['a', 'b', 'log(x)', 'a:b']
+    """
+    return _Parser(text).parse_terms()
+
+
+@lru_cache(maxsize=512)
+def read_value(text: str) -> Node:
+    """Read one expression: the response, an offset.
+
+    Examples
+    --------
+    >>> read_value("log( y**2 )")  # doctest: +ELLIPSIS
+    Call(function='log', ...)
+    """
+    return _Parser(text).parse_value()
+
+
+def reads_as_factor(text: str) -> bool:
+    """Whether a text reads as one variable or one call, as a term of a formula does."""
+    try:
+        node = read_value(text)
+    except FormulaError:
+        return False
+    return isinstance(node, (Name, Call))
 
 
 def read_formula(formula: str) -> FormulaSpec:

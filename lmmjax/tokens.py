@@ -4,6 +4,7 @@ The operators are R's and Python's together, since a formula may hold R (``%in%`
 terms and Python (``==``, ``**``) inside calls.
 """
 
+import re
 from dataclasses import dataclass
 
 from .errors import FormulaError
@@ -31,17 +32,23 @@ class Token:
         return self.kind == "operator" and self.text in symbols
 
 
-def _scan_number(formula: str, start: int) -> int:
-    n, i = len(formula), start
-    while i < n and (formula[i].isdigit() or formula[i] == "."):
-        i += 1
-    if i < n and formula[i] in "eE":
-        j = i + 2 if formula[i + 1 : i + 2] in ("+", "-") else i + 1
-        if j < n and formula[j].isdigit():
-            i = j
-            while i < n and formula[i].isdigit():
-                i += 1
-    return i
+# Other scripts' digits are letters here: a column may be called x².
+_NUMBER = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_QUOTED = re.compile(r"`((?:[^`\\]|\\.)*)`", re.DOTALL)
+
+
+def _starts_name(c: str) -> bool:
+    return c.isalpha() or c in "_." or c.isidentifier()
+
+
+def _continues_name(c: str) -> bool:
+    # Marks that are put on letters, as in Devanagari or decomposed é, are no letters themselves.
+    return c.isalnum() or c in "_." or ("a" + c).isidentifier()
+
+
+def _unescaped(text: str) -> str:
+    """A name between backquotes, in which a backslash stands before a backquote or another."""
+    return re.sub(r"\\([`\\])", r"\1", text)
 
 
 def tokenize(formula: str) -> list[Token]:
@@ -73,25 +80,28 @@ def tokenize(formula: str) -> list[Token]:
         c = formula[i]
         if c.isspace():
             i += 1
-        elif c in "`\"'":
+        elif c == "`":
+            quoted = _QUOTED.match(formula, i)
+            if quoted is None:
+                raise FormulaError("the quote ` is never closed", formula, i)
+            if not quoted[1]:
+                raise FormulaError("there is no name between the backquotes", formula, i, 2)
+            tokens.append(Token("quoted", _unescaped(quoted[1]), i, quoted.end()))
+            i = quoted.end()
+        elif c in "\"'":
             close = formula.find(c, i + 1)
             if close < 0:
                 raise FormulaError(f"the quote {c} is never closed", formula, i)
-            if c == "`" and close == i + 1:
-                raise FormulaError("there is no name between the backquotes", formula, i, 2)
-            if c == "`":
-                tokens.append(Token("quoted", formula[i + 1 : close], i, close + 1))
-            else:
-                tokens.append(Token("string", formula[i : close + 1], i, close + 1))
+            tokens.append(Token("string", formula[i : close + 1], i, close + 1))
             i = close + 1
-        elif c.isdigit() or (c == "." and formula[i + 1 : i + 2].isdigit()):
-            end = _scan_number(formula, i)
+        elif number := _NUMBER.match(formula, i):
+            end = number.end()
             tokens.append(Token("number", formula[i:end], i, end))
             # R writes whole numbers as 2L.
             i = end + 1 if formula[end : end + 1] == "L" else end
-        elif c.isalpha() or c in "_.":
+        elif _starts_name(c):
             end = i + 1
-            while end < n and (formula[end].isalnum() or formula[end] in "_."):
+            while end < n and _continues_name(formula[end]):
                 end += 1
             tokens.append(Token("name", formula[i:end], i, end))
             i = end

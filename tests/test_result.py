@@ -51,7 +51,6 @@ def test_cluster_coefficients_are_rs(name, read):
     for group, values in ref["coef"].items():
         names = ref["coef_columns"][group]
         names = [names] if isinstance(names, str) else names
-        names = [n.replace("I(Days^2)", "I(Days ** 2)") for n in names]
         assert ours[group].columns.tolist() == names
         assert ours[group].index.tolist() == ref["levels"][group]
         assert_allclose(ours[group], np.array(values), rtol=1e-3, atol=1e-4)

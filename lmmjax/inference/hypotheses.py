@@ -25,6 +25,20 @@ _NUMBER = re.compile(r"(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 _WORD = re.compile(r"[^\W\d][\w.]*")
 
 
+def _spellings(name: str) -> re.Pattern[str]:
+    """How a coefficient's name may be written: with other spaces, or in Python's way.
+
+    ``I(x^2)`` is found as ``I(x ** 2)`` too, ``kkTRUE`` as ``kkTrue``.
+    """
+    written = re.escape(name)
+    if "(" in name and name != "(Intercept)":
+        pieces = re.findall(r"\w+|[^\w\s]", name)
+        written = " *".join(r"(?:\^|\*\*)" if p == "^" else re.escape(p) for p in pieces)
+    for ours, python in (("TRUE", "True"), ("FALSE", "False"), ("NULL", "None")):
+        written = written.replace(ours, f"(?:{ours}|{python})")
+    return re.compile(written)
+
+
 def _in_word(character: str) -> bool:
     return character.isalnum() or character in ("_", ".")
 
@@ -63,7 +77,7 @@ class _Reader:
         self.text = text
         self.position = {name: j for j, name in enumerate(names)}
         # The longest name first: "a:b" is one coefficient, not "a" and something else.
-        self.by_length = sorted(names, key=len, reverse=True)
+        self.by_length = [(name, _spellings(name)) for name in sorted(names, key=len, reverse=True)]
         self.at = 0
 
     def fail(self, message: str, length: int = 1) -> LmmError:
@@ -87,10 +101,11 @@ class _Reader:
 
     def name(self) -> str | None:
         """The longest coefficient name that starts here and ends with a word."""
-        for name in self.by_length:
-            end = self.at + len(name)
-            if not self.text.startswith(name, self.at):
+        for name, spellings in self.by_length:
+            found = spellings.match(self.text, self.at)
+            if found is None:
                 continue
+            end = found.end()
             after = self.text[end : end + 1]
             if _in_word(name[-1]) and _in_word(after):
                 continue

@@ -16,10 +16,10 @@ import numpy as np
 from lmmjax.design import build_design
 from lmmjax.errors import LmmWarning
 from lmmjax.fitting import fit_response, prepare_design
-from lmmjax.formula import Bar, FormulaSpec, parse, quote
+from lmmjax.formula import Bar, FormulaSpec, parse, write_factor
 from lmmjax.inference.linear_model import LinearModel
 from lmmjax.likelihood.crossproducts import default_structures
-from lmmjax.tokens import tokenize
+from lmmjax.parser import read_terms
 
 if TYPE_CHECKING:
     from lmmjax.covariance import Covariance
@@ -32,20 +32,6 @@ Model = Any  # a LinearMixedModelResult or a LinearModel
 Factors = tuple[str, ...]
 
 
-def _write_factor(factor: str, columns: Collection[str]) -> str:
-    """A variable or an expression as a formula has it; formulaic's names have lost their quotes."""
-    if factor in columns:
-        return quote(factor)
-    tokens = tokenize(factor)[:-1]
-    depth, closed = 0, []
-    for at, token in enumerate(tokens):
-        depth += token.is_operator("(") - token.is_operator(")")
-        if token.is_operator(")") and depth == 0:
-            closed.append(at)
-    called = len(tokens) > 2 and tokens[0].kind == "name" and tokens[1].is_operator("(")
-    return factor if called and closed == [len(tokens) - 1] else f"{{{factor}}}"
-
-
 def write_terms(intercept: bool, terms: Sequence[Factors], columns: Collection[str]) -> str:
     """Terms as text for the parser, the intercept written out.
 
@@ -54,7 +40,7 @@ def write_terms(intercept: bool, terms: Sequence[Factors], columns: Collection[s
     >>> write_terms(True, [("x",), ("a b", "x"), ("x + 1",)], {"x", "a b"})
     '1 + x + `a b`:x + {x + 1}'
     """
-    written = [":".join(_write_factor(f, columns) for f in factors) for factors in terms]
+    written = [":".join(write_factor(f, columns) for f in factors) for factors in terms]
     return " + ".join(["1" if intercept else "0", *written])
 
 
@@ -240,12 +226,14 @@ def rebuild(fit: Model, spec: FormulaSpec, *, reml: bool | None = None) -> Model
 
     old = fit.design
     restricted = fit.reml if reml is None else reml
-    variables = set(spec.variables)
-    contrasts = {k: v for k, v in old.coding.contrasts.items() if k in variables}
+    fixed = {factor.name for term in read_terms(spec.fixed).terms for factor in term}
+    contrasts = {k: v for k, v in old.coding.contrasts.items() if k in fixed}
     with warnings.catch_warnings():
         # What there is to say of the data was said at the fit.
         warnings.simplefilter("ignore", LmmWarning)
-        design = build_design(spec, fit.data, _weights(old), _offset(fit), contrasts)
+        design = build_design(
+            spec, fit.data, _weights(old), _offset(fit), contrasts, env=old.coding.env
+        )
     # A refitted response is not that of the data.
     design = replace(design, y=old.y)
     if not spec.bars:

@@ -186,6 +186,7 @@ class Predictors:
                 set(coding.numeric),
             ),
             coding.state,
+            coding.env,
         )
 
     def is_factor(self, name: str) -> bool:
@@ -319,6 +320,7 @@ class Predictors:
                 names, rows, coding.levels, coding.contrasts, self.all_names, set(coding.numeric)
             ),
             coding.state,
+            coding.env,
         ).matrix(coding.fixed)
         gap = new[:, dropped] - new[:, coding.keep] @ made
         return np.where(np.abs(gap) < 1e-8 * (1.0 + np.abs(new).max(initial=0.0)), 0.0, gap)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lmmjax.checks import independent_columns
+from lmmjax.formula import write_factor
 
 if TYPE_CHECKING:
     from lmmjax.coding import PartCoder
@@ -52,7 +53,7 @@ def coder_of_rows(fit: LinearMixedModelResult, contrasts: bool) -> PartCoder:
         frame.names,
         set(coding.numeric),
     )
-    return PartCoder(columns, deepcopy(coding.state))
+    return PartCoder(columns, deepcopy(coding.state), coding.env)
 
 
 def numeric_factors(coder: PartCoder, factors: set[str]) -> set[str]:
@@ -68,7 +69,7 @@ def numeric_factors(coder: PartCoder, factors: set[str]) -> set[str]:
 
 def full_columns(coder: PartCoder, factors: tuple[str, ...]) -> np.ndarray:
     """Return the columns of a term by itself, a factor by all its levels."""
-    names = [f"`{f}`" if f in coder.columns and not f.isidentifier() else f for f in factors]
+    names = [write_factor(f, coder.columns) for f in factors]
     return coder.code("0 + " + ":".join(names))[1]
 
 

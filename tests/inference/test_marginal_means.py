@@ -144,7 +144,7 @@ def test_slope_of_a_curve_is_its_derivative(model):
     beta = fit.fixef
     found = fit.emtrends("group", "Days", at={"Days": [1, 7]}, by="Days").frame
     for _, row in found.iterrows():
-        slope = beta["Days"] + 2 * beta["I(Days ** 2)"] * row["Days"]
+        slope = beta["Days"] + 2 * beta["I(Days^2)"] * row["Days"]
         slope += beta["Days:groupb"] * (row["group"] == "b")
         assert_allclose(row["Days.trend"], slope, rtol=1e-10)
 

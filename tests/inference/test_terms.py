@@ -74,7 +74,7 @@ def case(data):
 def check(ours, theirs, rtol=1e-5):
     """A frame against R's, column by column; R's own optimiser leaves a little in differences."""
     theirs = pd.DataFrame(theirs)
-    rows = theirs["row" if "row" in theirs else "term"].str.replace("^", " ** ")
+    rows = theirs["row" if "row" in theirs else "term"]
     assert ours.index.tolist() == rows.tolist()
     for name in theirs.columns.drop(["row", "_row", "term"], errors="ignore"):
         mine = ours[name if name != "Pr(Chi)" else "Pr(>Chisq)"].to_numpy(float)
@@ -147,7 +147,7 @@ def test_step(name, case):
     found = fit.step()
     check(found.random, ref["step_random"])
     check(found.fixed, ref["step_fixed"], rtol=1e-3)
-    theirs = ref["step_formula"].replace("^", " ** ")
+    theirs = ref["step_formula"]
     ours = found.formula.replace("~ 1 + ", "~ ")
     if theirs.endswith(" - 1"):
         theirs = theirs.removesuffix(" - 1").replace("~ ", "~ 0 + ")
@@ -247,7 +247,7 @@ def test_refits_keep_rows_weights_offset_and_contrasts(data):
     shift = np.linspace(0.0, 3.0, len(frame))
     kwargs = {"weights": "w", "contrasts": {"recipe": "contr.sum"}, "offset": shift, "method": "ML"}
     full = "angle ~ recipe + {temp/100} + `odd name` + offset(w) + (1 | replicate)"
-    names = ["temp / 100", "odd name"]
+    names = ["temp/100", "odd name"]
     fit = lj.lmm(full, frame, **kwargs)
     ratios = fit.drop1(names, test="Chisq").frame
     rows = frame[frame["odd name"].notna()].copy()
