@@ -282,6 +282,8 @@ class NewData:
     ----------
     X : np.ndarray, shape (m, p)
         Fixed-effects columns, those dropped at the fit left out.
+    dropped : np.ndarray, shape (m, r)
+        The columns left out.
     terms : tuple of NewTerm
         In the order of ``Design.terms``; empty if random effects were not asked for.
     offset : np.ndarray, shape (m,)
@@ -295,6 +297,7 @@ class NewData:
     """
 
     X: np.ndarray
+    dropped: np.ndarray
     terms: tuple[NewTerm, ...]
     offset: np.ndarray
     y: np.ndarray | None

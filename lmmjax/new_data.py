@@ -61,7 +61,8 @@ def code_new_data(
     )
     coder = PartCoder(coded, coding.state, coding.env)
     random_coder = coder.with_default_contrasts()
-    X = coder.matrix(coding.fixed)[:, coding.keep]
+    whole = coder.matrix(coding.fixed)
+    X, dropped = whole[:, coding.keep], np.delete(whole, coding.keep, axis=1)
     total = np.zeros(len(rows)) if shift is None else shift.numbers()
     for text in spec.offsets:
         total = total + coder.values(text)
@@ -79,17 +80,17 @@ def code_new_data(
             Z = np.concatenate([made[part.text] for part in parts], axis=1)
             terms.append(NewTerm(group.name, Z, index))
 
-    arrays = [X, total, *(t.Z for t in terms), *([] if y is None else [y])]
+    arrays = [X, dropped, total, *(t.Z for t in terms), *([] if y is None else [y])]
     lost = np.zeros(len(rows), bool)
     for array in arrays:
         lost |= np.isnan(array.reshape(len(rows), -1)).any(axis=1)
     if lost.any():
         kept = ~lost
-        rows, X, total = rows[kept], X[kept], total[kept]
+        rows, X, total, dropped = rows[kept], X[kept], total[kept], dropped[kept]
         y = None if y is None else y[kept]
         terms = [NewTerm(t.group, t.Z[kept], t.index[kept]) for t in terms]
     check_finite(X, [coding.fixed.names[j] for j in coding.keep], rows)
-    return NewData(X, tuple(terms), total, y, rows, n)
+    return NewData(X, dropped, tuple(terms), total, y, rows, n)
 
 
 def read_columns(frame: Frame, names: Iterable[str]) -> dict[str, Column]:

@@ -154,7 +154,8 @@ class LinearMixedModelResult(Testing, MarginalMeans, Intervals, Shares, Diagnost
         Returns
         -------
         pandas.Series or pandas.DataFrame
-            One value a row, NaN where a predictor is missing; a frame with the columns ``fit``,
+            One value a row, NaN where a predictor is missing or the data do not determine the
+            prediction (a combination of levels without rows); a frame with the columns ``fit``,
             ``se`` (if asked for), ``lower`` and ``upper`` (with an interval) if more than the
             prediction is asked for.
 
@@ -165,6 +166,11 @@ class LinearMixedModelResult(Testing, MarginalMeans, Intervals, Shares, Diagnost
             allowed.
         LmmError
             If an argument is not one of its choices.
+
+        Warns
+        -----
+        RankWarning
+            Which rows the data do not determine.
 
         Notes
         -----

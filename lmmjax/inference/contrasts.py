@@ -16,7 +16,7 @@ from lmmjax.inference.hypotheses import as_hypotheses
 from lmmjax.inference.kenward_roger import denominator
 from lmmjax.inference.multiplicity import adjust_p
 from lmmjax.inference.pooled import denominator_df
-from lmmjax.inference.units import column_units
+from lmmjax.inference.units import column_units, same_units
 from lmmjax.reading.coefficients import check_level, contrast_df, t_quantile, two_sided_p
 
 if TYPE_CHECKING:
@@ -94,7 +94,13 @@ def _independent(L: np.ndarray, rhs: np.ndarray, cov: np.ndarray) -> _Independen
     return _Independent(turned @ L, turned @ rhs)
 
 
-def f_test(fit: LinearMixedModelResult, L: np.ndarray, rhs: np.ndarray, ddf: str) -> FTest:
+def f_test(
+    fit: LinearMixedModelResult,
+    L: np.ndarray,
+    rhs: np.ndarray,
+    ddf: str,
+    alike: bool | None = None,
+) -> FTest:
     """Joint test of ``L beta = rhs``; rows of L may depend on each other.
 
     Parameters
@@ -104,6 +110,8 @@ def f_test(fit: LinearMixedModelResult, L: np.ndarray, rhs: np.ndarray, ddf: str
     rhs : ndarray, shape (q,)
     ddf : str
         One of ``METHODS``.
+    alike : bool, optional
+        Whether the rows are in one unit; by default told by their coefficients.
 
     Returns
     -------
@@ -122,7 +130,9 @@ def f_test(fit: LinearMixedModelResult, L: np.ndarray, rhs: np.ndarray, ddf: str
         wald = float(np.sum(difference**2))
         den_df = np.inf
         if ddf == "satterthwaite":
-            den_df = denominator_df(L, fixed, column_units(fit.design.coding), q)
+            if alike is None:
+                alike = bool(same_units(L, column_units(fit.design.coding)))
+            den_df = denominator_df(L, fixed, alike, q)
     F, den_df, scale = float(wald) / q, float(den_df), float(scale)
     return FTest(F * fit.sigma**2, q, den_df, scale * F, f_upper(scale * F, q, den_df))
 

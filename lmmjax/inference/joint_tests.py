@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from lmmjax.inference.contrasts import f_test
+from lmmjax.inference.estimability import estimable_part
 from lmmjax.reading.marginal_means import Shown
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 DEPENDENT = "df1 reduced due to linear dependence"
 UNKNOWN = "df1 reduced due to functions that the data do not determine"
+CONFOUNDED = "(confounded)"
+#: A part of rows of length 1 that lies outside of others, but for rounding.
+SPANNED = 1e-7
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -39,34 +43,93 @@ class JointTests(Shown):
     estimate_name: str = "F.ratio"
 
 
+class JointTest(NamedTuple):
+    """A joint test, and what it tests.
+
+    Attributes
+    ----------
+    numbers : dict
+        ``df1``, ``df2``, ``F.ratio``, ``p.value``.
+    notes : tuple of str
+        Why ``df1`` is less than the number of hypotheses.
+    rows : ndarray, shape (df1, p + 1)
+        Independent hypotheses that the data determine: weights, right-hand side.
+    """
+
+    numbers: dict[str, Any]
+    notes: tuple[str, ...]
+    rows: np.ndarray
+
+
 def joint_test(
-    estimates: MarginalEstimates, rows: np.ndarray, null: float = 0.0
-) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Test some rows at once.
+    estimates: MarginalEstimates, chosen: np.ndarray, null: float = 0.0, count: int | None = None
+) -> JointTest:
+    """Test some rows at once, as far as the data determine them.
 
     Parameters
     ----------
     estimates : MarginalEstimates
-    rows : ndarray of int
+    chosen : ndarray of int
+        Which rows.
     null : float
         What each of them is tested against.
+    count : int, optional
+        How many hypotheses they are meant to be; by default as many as rows.
+    """
+    functions = estimates.functions[chosen]
+    known = np.all(np.isfinite(functions), axis=1)
+    functions = functions[known]
+    p = estimates.fit.design.p
+    L, gap, rhs = functions[:, :p], functions[:, p:-1], null - functions[:, -1]
+    count = len(chosen) if count is None else count
+    found = estimable_part(L, gap, rhs)
+    df1 = len(found.rows)
+    notes = (DEPENDENT,) if found.rank < min(count, len(L)) else ()
+    if df1 < found.rank or not known.all():
+        notes = (*notes, UNKNOWN)
+    return JointTest(_numbers(estimates, found.rows), notes, found.rows)
+
+
+def _numbers(estimates: MarginalEstimates, rows: np.ndarray) -> dict[str, Any]:
+    """Test independent hypotheses, all of them in the units of the estimates."""
+    if not len(rows):
+        return {"df1": 0, "df2": np.nan, "F.ratio": np.nan, "p.value": np.nan}
+    test = f_test(estimates.fit, rows[:, :-1], rows[:, -1], estimates.ddf, alike=True)
+    return {"df1": test.num_df, "df2": test.den_df, "F.ratio": test.F, "p.value": test.p}
+
+
+def confounded_test(cells: MarginalEstimates, tested: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Test what the data say of differences between cells beyond the terms that were tested.
+
+    Parameters
+    ----------
+    cells : MarginalEstimates
+        The cells, each as its difference from their mean.
+    tested : sequence of ndarray, each (df1, p + 1)
+        Hypotheses of the terms.
 
     Returns
     -------
-    numbers : dict
-        ``df1``, ``df2``, ``F.ratio``, ``p.value``.
-    notes : tuple of str
-        Why ``df1`` is less than the number of rows.
+    dict
+        ``df1``, ``df2``, ``F.ratio``, ``p.value`` of the part of the cells' differences that is
+        uncorrelated with all of the terms; df1 is 0 if they leave nothing.
     """
-    L = estimates.L
-    kept = rows[estimates.estimable[rows] & np.any(L[rows] != 0.0, axis=1)]
-    notes = (UNKNOWN,) if len(kept) < len(rows) else ()
-    if not len(kept):
-        return {"df1": 0, "df2": np.nan, "F.ratio": np.nan, "p.value": np.nan}, notes
-    test = f_test(estimates.fit, L[kept], null - estimates.offset[kept], estimates.ddf)
-    if test.num_df < len(kept):
-        notes = (DEPENDENT, *notes)
-    return {"df1": test.num_df, "df2": test.den_df, "F.ratio": test.F, "p.value": test.p}, notes
+    whole = joint_test(cells, np.arange(len(cells.functions))).rows
+    terms = np.concatenate([whole[:0], *tested])
+    cov = np.asarray(cells.fit.raw.estimate.fixed.vcov)
+    se = np.sqrt(np.diagonal(cov))
+    # Rows in coordinates in which estimates are uncorrelated, of variance 1
+    root = np.linalg.cholesky(cov / np.outer(se, se)) * se[:, None]
+    white, known = whole[:, :-1] @ root, terms[:, :-1] @ root
+    size = np.linalg.norm(known, axis=1, keepdims=True)
+    _, values, basis = np.linalg.svd(known / size, full_matrices=False)
+    basis = basis[values > SPANNED]
+    rest = white - (white @ basis.T) @ basis
+    left, values, _ = np.linalg.svd(rest, full_matrices=False)
+    left = left[:, values > SPANNED * np.linalg.norm(white)]
+    # rest = white - shares known: the same combinations of the hypotheses themselves
+    shares = np.linalg.lstsq((known / size).T, (white - rest).T, rcond=SPANNED)[0].T
+    return _numbers(cells, left.T @ (whole - shares @ (terms / size)))
 
 
 def joint_table(

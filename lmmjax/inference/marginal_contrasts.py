@@ -41,16 +41,11 @@ def contrasts_of(
     if len({len(rows) for rows in groups}) > 1:
         raise LmmError(f"the levels of {', '.join(within)} do not have equally many rows")
     own = [c for c in estimates.labels.columns if c not in within]
-    # What is not finite would spread to contrasts that give it no weight.
-    functions = np.where(np.isfinite(estimates.functions), estimates.functions, 0.0)
-    blank = ~np.all(np.isfinite(estimates.functions), axis=1)
     parts, sums, names, adjust_by_default = [], [], [], "none"
     pairwise, size = False, 0
     for rows in groups:
         family = contrast_family(method, _level_names(estimates.labels, own, rows), ref)
-        made = family.weights @ functions[rows]
-        made[(family.weights != 0.0) @ blank[rows]] = np.nan
-        parts.append(made)
+        parts.append(weighted_sums(family.weights, estimates.functions[rows]))
         sums.append(family.weights.sum(axis=1))
         names += family.names
         adjust_by_default, pairwise, size = family.adjust, family.pairwise, family.size
@@ -74,13 +69,9 @@ def contrasts_of(
     back = estimates.back and scale is not None
     if back:
         labels[column] = [name.replace(" - ", " / ") for name in names]
-    functions = np.concatenate(parts)
-    # Below rounding of what was subtracted, a difference is zero.
-    size_before = np.nanmax(np.abs(estimates.functions), initial=1.0)
-    functions[np.abs(functions) < 1e-14 * size_before] = 0.0
     return replace(
         estimates,
-        functions=functions,
+        functions=np.concatenate(parts),
         labels=labels,
         by=within,
         estimate_name="ratio" if back else "estimate",
@@ -95,6 +86,24 @@ def contrasts_of(
         pairwise=pairwise,
         size=size,
     )
+
+
+def weighted_sums(weights: np.ndarray, functions: np.ndarray) -> np.ndarray:
+    """Return ``weights @ functions``, exactly zero where all but rounding cancels.
+
+    Parameters
+    ----------
+    weights : ndarray, shape (c, m)
+    functions : ndarray, shape (m, w)
+        Rows that are not finite make those NaN that give them weight, and no others.
+    """
+    finite = np.isfinite(functions)
+    known = np.where(finite, functions, 0.0)
+    made = weights @ known
+    # Coefficients may be in any units: what is small is told column by column.
+    made[np.abs(made) < 1e-13 * np.abs(known).max(axis=0, initial=0.0)] = 0.0
+    made[(weights != 0.0) @ ~np.all(finite, axis=1)] = np.nan
+    return made
 
 
 def _level_names(labels: pd.DataFrame, columns: Sequence[str], rows: np.ndarray) -> list[str]:

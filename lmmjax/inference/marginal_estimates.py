@@ -116,7 +116,7 @@ class MarginalEstimates(Shown):
         """Standard errors and degrees of freedom, each of shape (m,)."""
         se, df = np.full((2, len(self.functions)), np.nan)
         # A function without any weight is known, and has no degrees of freedom.
-        some = np.any(np.abs(np.nan_to_num(self.L)) > 1e-12, axis=1)
+        some = np.any(np.nan_to_num(self.L) != 0.0, axis=1)
         ok = self.estimable & some
         if ok.any():
             se[ok], df[ok] = standard_errors_and_df(self.fit, self.L[ok], self.ddf)
@@ -143,7 +143,11 @@ class MarginalEstimates(Shown):
     def family(self) -> Family:
         """Which of the rows are judged together."""
         groups = self.groups(self.by)
-        ranks = [np.linalg.matrix_rank(np.nan_to_num(self.L[rows]), tol=1e-7) for rows in groups]
+        L = np.nan_to_num(self.L)
+        # Coefficients may be in any units.
+        size = np.abs(L).max(axis=0, initial=0.0)
+        L = L / np.where(size > 0.0, size, 1.0)
+        ranks = [np.linalg.matrix_rank(L[rows], tol=1e-7) for rows in groups]
         size = self.size or len(self.labels)
         return Family(tuple(groups), self.pairwise, size, tuple(map(int, ranks)))
 
@@ -324,9 +328,9 @@ class MarginalEstimates(Shown):
         rows, notes = [], []
         for group in self.groups(self.by):
             where = dict(zip(self.by, self.labels[list(self.by)].iloc[group[0]], strict=True))
-            test, note = joint_test(self, group, null)
-            rows.append({**where, **test})
-            notes.append(note)
+            test = joint_test(self, group, null)
+            rows.append({**where, **test.numbers})
+            notes.append(test.notes)
         return joint_table(rows, notes)
 
     # --- contrasts -------------------------------------------------------------------------------

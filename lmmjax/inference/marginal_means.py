@@ -7,7 +7,7 @@ Source: Searle, Speed & Milliken (1980), Am. Stat. 34, 216-221; definitions are 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import reduce
 from itertools import combinations
@@ -16,9 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lmmjax.errors import LmmError
-from lmmjax.inference.contrast_families import contrast_family
 from lmmjax.inference.contrasts import check_method
-from lmmjax.inference.joint_tests import JointTests, joint_table, joint_test
+from lmmjax.inference.joint_tests import (
+    CONFOUNDED,
+    JointTests,
+    confounded_test,
+    joint_table,
+    joint_test,
+)
+from lmmjax.inference.marginal_contrasts import weighted_sums
 from lmmjax.inference.marginal_estimates import MarginalEstimates
 from lmmjax.inference.reference_grid import Predictors, ReferenceGrid, Variable
 from lmmjax.inference.response_scale import scale_of
@@ -27,6 +33,10 @@ from lmmjax.reading.coefficients import check_level
 if TYPE_CHECKING:
     from lmmjax.result import LinearMixedModelResult
 
+#: How many steps of differences are tried, each a tenth of the one before.
+SHORTER = 8
+#: A change of a derivative, relative to it, that is not worth a shorter step.
+SAME = 1e-9
 INTERACTION = "NOTE: Results may be misleading due to involvement in interactions"
 
 
@@ -149,21 +159,59 @@ def slopes(predictors: Predictors, variables: tuple[Variable, ...], var: str) ->
     """The grid of derivatives of all functions by a number.
 
     Central differences of fourth order, with a step of a thousandth of the number's range: exact
-    for polynomials up to the fourth degree, and to about ten digits for any smooth column.
+    for polynomials up to the fourth degree. The step is shortened until a shorter one changes
+    nothing but rounding; a column need not be defined further away (a logarithm near zero).
     """
     base = predictors.grid(variables)
     where = base.axis(var)
-    step = 1e-3 * predictors.range(var)
-    total = np.zeros_like(base.functions)
+    step = predictors.step(var)
+    best, least = None, np.inf
+    last: ReferenceGrid | None = None
+    for shorter in range(SHORTER):
+        try:
+            found = _differences(predictors, variables, base, where, step * 0.1**shorter)
+        except LmmError:
+            if last is None and shorter + 1 < SHORTER:
+                continue
+            raise
+        if last is not None:
+            change = _relative_change(last.functions, found.functions)
+            if change < least:
+                best, least = last if change < SAME else found, change
+            if least < SAME or change > least:
+                break
+        last = found
+    assert best is not None
+    return best
+
+
+def _relative_change(one: np.ndarray, other: np.ndarray) -> float:
+    """Largest change of a function's weights, relative to the largest weight of its column."""
+    axes = tuple(range(one.ndim - 1))
+    size = np.abs(other).max(axis=axes, initial=0.0)
+    change = np.abs(one - other).max(axis=axes, initial=0.0)
+    return float((change / np.where(size > 0.0, size, 1.0)).max(initial=0.0))
+
+
+def _differences(
+    predictors: Predictors,
+    variables: tuple[Variable, ...],
+    base: ReferenceGrid,
+    where: int,
+    step: float,
+) -> ReferenceGrid:
+    total, largest = np.zeros((2, *base.functions.shape))
     for shift, weight in ((-2, 1.0), (-1, -8.0), (1, 8.0), (2, -1.0)):
         moved = replace(variables[where], levels=variables[where].levels + shift * step)
-        shifted = predictors.grid((*variables[:where], moved, *variables[where + 1 :]))
-        total += weight * shifted.functions
-    derivative = total / (12.0 * step)
+        shifted = predictors.grid((*variables[:where], moved, *variables[where + 1 :])).functions
+        total += weight * shifted
+        largest = np.maximum(largest, np.abs(shifted))
     # What does not depend on the number differs by rounding only.
-    size = np.abs(base.functions).max(initial=1.0) * np.finfo(float).eps / step
-    derivative[np.abs(derivative) < 4.0 * size] = 0.0
-    return replace(base, functions=derivative)
+    total[np.abs(total) < 64.0 * np.finfo(float).eps * largest] = 0.0
+    total /= 12.0 * step
+    # The gap is told from zero in the units of its column, whatever those of the number.
+    total[..., base.fit.design.p : -1] *= predictors.step(base.variables[where].name)
+    return replace(base, functions=total)
 
 
 def emtrends(
@@ -199,9 +247,9 @@ def joint_tests(
     ddf = check_method(ddf)
     _, apart = read_specs((), by)
     predictors = Predictors(fit)
-    # A number's effect is seen between two values.
+    # A number's effect is seen between two values near its mean.
     variables = tuple(
-        replace(v, levels=v.levels[0] + np.array([-1.0, 1.0]))
+        replace(v, levels=v.levels[0] + predictors.step(v.name) * np.array([-1.0, 1.0]))
         if v.source is None and len(v) == 1
         else v
         for v in predictors.variables(at)
@@ -209,27 +257,50 @@ def joint_tests(
     grid = predictors.grid(variables)
     for name in apart:
         grid.axis(name)
-    factors = [v.name for v in variables if v.name not in apart and len(v) > 1]
+    factors = tuple(v.name for v in variables if v.name not in apart and len(v) > 1)
     rows, notes = [], []
+    tested: dict[tuple[Any, ...], list[np.ndarray]] = {}
     for order in range(1, len(factors) + 1):
         for names in combinations(factors, order):
             if not any(set(names) <= term for term in _variables_of_terms(fit)):
                 continue
-            means = _estimates(grid, names, apart, "equal", "emmean", ddf, 0.95)
-            # Differences of differences: the last variable's levels run slowest.
-            steps = [
-                contrast_family("consec", [""] * len(variables[grid.axis(name)])).weights
-                for name in names[::-1]
-            ]
-            weights = reduce(np.kron, steps)
-            cells = weights.shape[1]
-            for start in range(0, len(means.functions), cells):
-                made = weights @ means.functions[start : start + cells]
-                where = means.labels[list(apart)].iloc[start].to_dict()
-                test, note = joint_test(replace(means, functions=made), np.arange(len(made)))
-                if test["df1"]:
-                    rows.append({"model term": ":".join(names), **where, **test})
-                    notes.append(note)
+            steps = [_from_mean(len(variables[grid.axis(name)])) for name in names[::-1]]
+            count = int(np.prod([len(step) - 1 for step in steps]))
+            for where, cells in _groups(grid, names, apart, ddf):
+                # Differences from means of differences: the last variable's levels run slowest.
+                made = replace(
+                    cells, functions=weighted_sums(reduce(np.kron, steps), cells.functions)
+                )
+                test = joint_test(made, np.arange(len(made.functions)), count=count)
+                tested.setdefault(tuple(where.values()), []).append(test.rows)
+                if test.numbers["df1"]:
+                    rows.append({"model term": ":".join(names), **where, **test.numbers})
+                    notes.append(test.notes)
+    if predictors.estimability.size.size:
+        for where, cells in _groups(grid, factors, apart, ddf):
+            whole = replace(
+                cells, functions=weighted_sums(_from_mean(len(cells.functions)), cells.functions)
+            )
+            numbers = confounded_test(whole, tested.get(tuple(where.values()), []))
+            if numbers["df1"]:
+                rows.append({"model term": CONFOUNDED, **where, **numbers})
     if not rows:
         raise LmmError(f"the model {fit.formula!r} has no terms to test" + " within" * bool(apart))
     return joint_table(rows, notes, apart)
+
+
+def _from_mean(count: int) -> np.ndarray:
+    """Differences of levels from their mean: the same for any order of the levels."""
+    return np.eye(count) - 1.0 / count
+
+
+def _groups(
+    grid: ReferenceGrid, names: tuple[str, ...], apart: tuple[str, ...], ddf: str
+) -> Iterator[tuple[dict[str, Any], MarginalEstimates]]:
+    """For each combination of the levels of `apart`, these levels, and the means within them."""
+    means = _estimates(grid, names, apart, "equal", "emmean", ddf, 0.95)
+    sizes = [len(grid.variables[grid.axis(name)]) for name in names]
+    cells = int(np.prod(sizes, dtype=int))
+    for start in range(0, len(means.functions), cells):
+        where = means.labels[list(apart)].iloc[start].to_dict()
+        yield where, replace(means, functions=means.functions[start : start + cells])

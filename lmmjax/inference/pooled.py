@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lmmjax.inference.units import same_units
 from lmmjax.reading.coefficients import contrast_df
 
 if TYPE_CHECKING:
@@ -110,7 +109,7 @@ def parted(V: Any, slopes: Any, cov: Any, xp: Any = np) -> Any:
     return V + TIE * size * apart / xp.where(own > 0.0, own, 1.0)
 
 
-def denominator_df(L: np.ndarray, fixed: FixedInference, units: np.ndarray, rank: int) -> Any:
+def denominator_df(L: np.ndarray, fixed: FixedInference, alike: bool, rank: int) -> Any:
     """Return denominator df of the joint test of hypotheses, for a fit or for each of many.
 
     Parameters
@@ -119,8 +118,8 @@ def denominator_df(L: np.ndarray, fixed: FixedInference, units: np.ndarray, rank
         Rows may depend on each other.
     fixed : FixedInference
         Of one fit, or of many, whose axis then comes first.
-    units : ndarray of int, shape (p,)
-        As :func:`lmmjax.inference.units.column_units` gives them.
+    alike : bool
+        Whether the rows are in one unit (:func:`lmmjax.inference.units.same_units`).
     rank : int
         Rank of L.
 
@@ -134,7 +133,7 @@ def denominator_df(L: np.ndarray, fixed: FixedInference, units: np.ndarray, rank
     # A fit without estimates has no df, and must not stop the others.
     usable = np.asarray(np.isfinite(V).all(axis=(-2, -1)))
     V = np.where(usable[..., None, None], V, np.eye(len(L)))
-    size = row_sizes(V, same_units(L, units), rank)
+    size = row_sizes(V, alike, rank)
     rows = L / size[..., None]
     first = np.moveaxis(np.asarray(fixed.vcov_first), -1, -3)
     across = rows[..., None, :, :]

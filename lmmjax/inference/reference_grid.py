@@ -21,6 +21,7 @@ from lmmjax.coding import Columns, PartCoder
 from lmmjax.columns import Column, label, match_levels
 from lmmjax.errors import DataError, LmmError
 from lmmjax.frames import Frame
+from lmmjax.inference.estimability import estimability
 
 if TYPE_CHECKING:
     from lmmjax.result import LinearMixedModelResult
@@ -175,7 +176,6 @@ class Predictors:
         # After the response has been replaced, only predictors are still those of the frame.
         named = read_columns(frame, dict.fromkeys(coding.spec.names))
         self.columns = {name: column.take(design.row_index) for name, column in named.items()}
-        self.all_names = frame.names
         self.coder = PartCoder(
             Columns(
                 self.columns,
@@ -188,6 +188,7 @@ class Predictors:
             coding.state,
             coding.env,
         )
+        self.estimability = estimability(fit)
 
     def is_factor(self, name: str) -> bool:
         """Whether a variable is coded by its levels, as a column or inside a call."""
@@ -197,10 +198,12 @@ class Predictors:
         call = re.compile(rf"(C|factor|relevel|dummy)\(\s*`?{re.escape(name)}`?\s*[,)]")
         return any(call.match(f) for factors in coding.term_factors for f in factors)
 
-    def range(self, name: str) -> float:
-        """Largest less smallest value of a number."""
+    def step(self, name: str) -> float:
+        """A small change of a number: a thousandth of its range."""
         values = self.columns[name].numbers()
-        return float(values.max() - values.min())
+        # A constant has no range; whatever its step, the data do not determine its effect.
+        size = float(values.max() - values.min()) or float(np.abs(values).max()) or 1.0
+        return 1e-3 * size
 
     def variables(self, at: Mapping[str, Any] | None) -> tuple[Variable, ...]:
         """All predictors, at their levels, their means, or the values of `at`."""
@@ -302,28 +305,8 @@ class Predictors:
             row = int(np.setdiff1d(np.arange(rows), new.row_index)[0])
             where = ", ".join(f"{k} = {np.asarray(v)[row]}" for k, v in columns.items())
             raise LmmError(f"the model's columns are not numbers where {where}: give at=")
-        return np.concatenate([new.X, self._gap(columns), new.offset[:, None]], axis=1)
-
-    def _gap(self, columns: dict[str, Any]) -> np.ndarray:
-        """Columns dropped at the fit, less what the kept ones make of them: zero if estimable."""
-        coding = self.fit.design.coding
-        dropped = np.setdiff1d(np.arange(len(coding.fixed.names)), coding.keep)
-        rows = len(next(iter(columns.values())))
-        if not dropped.size:
-            return np.empty((rows, 0))
-        full = self.coder.matrix(coding.fixed)
-        made = np.linalg.lstsq(full[:, coding.keep], full[:, dropped], rcond=None)[0]
-        frame = Frame(columns)
-        names = {name: frame.column(name) for name in self.columns}
-        new = PartCoder(
-            Columns(
-                names, rows, coding.levels, coding.contrasts, self.all_names, set(coding.numeric)
-            ),
-            coding.state,
-            coding.env,
-        ).matrix(coding.fixed)
-        gap = new[:, dropped] - new[:, coding.keep] @ made
-        return np.where(np.abs(gap) < 1e-8 * (1.0 + np.abs(new).max(initial=0.0)), 0.0, gap)
+        gap = self.estimability.gap(new.X, new.dropped)
+        return np.concatenate([new.X, gap, new.offset[:, None]], axis=1)
 
 
 def _several(values: Any) -> bool:

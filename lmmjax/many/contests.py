@@ -14,7 +14,7 @@ from lmmjax.inference.contrasts import check_method
 from lmmjax.inference.hypotheses import as_hypotheses
 from lmmjax.inference.kenward_roger import denominator
 from lmmjax.inference.pooled import RANK_TOL, denominator_df
-from lmmjax.inference.units import column_units
+from lmmjax.inference.units import column_units, same_units
 from lmmjax.reading.coefficients import contrast_df, two_sided_p
 
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ def f_tests(many: ManyFits, L: np.ndarray, rhs: np.ndarray, ddf: str) -> FTests:
     if ddf == "asymptotic":
         return FTests(F, np.full(F.shape, np.inf), chdtrc(q, q * F))
     if kr is None:
-        den_df = denominator_df(L, many.estimate.fixed, column_units(many.design.coding), q)
+        alike = same_units(L, column_units(many.design.coding))
+        den_df = denominator_df(L, many.estimate.fixed, alike, q)
     else:
         # In any basis of the hypotheses the same: in one of rows of comparable size.
         den_df, scale = denominator(L / se[:, :, None], kr)

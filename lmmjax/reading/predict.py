@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lmmjax.coding import Coding
-from lmmjax.errors import DataError, LmmError
+from lmmjax.errors import DataError, LmmError, RankWarning, warn
 from lmmjax.frames import Frame, column_from_values
+from lmmjax.inference.estimability import estimability
 from lmmjax.reading.coefficients import check_level, contrast_df, t_quantile
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class Rows:
     left_out : list of (int, ndarray)
         Terms that are not included, with their columns, where a prediction interval needs them.
     weights : ndarray, shape (m,)
+    determined : ndarray of bool, shape (m,)
+        Whether the data determine the fixed effects' part.
     """
 
     X: np.ndarray
@@ -42,6 +45,7 @@ class Rows:
     offset: np.ndarray
     left_out: list[tuple[int, np.ndarray]]
     weights: np.ndarray
+    determined: np.ndarray
 
 
 def predict(
@@ -94,6 +98,11 @@ def predict(
             # A row of zeros has no uncertainty, and no degrees of freedom.
             half = t_quantile(level, np.where(variance > 0, df, np.inf)) * np.sqrt(variance)
             columns["lower"], columns["upper"] = columns["fit"] - half, columns["fit"] + half
+    if not rows.determined.all():
+        for values in columns.values():
+            values[~rows.determined] = np.nan
+        at = np.arange(len(index)) if where is None else where
+        _warn_undetermined(index[at[~rows.determined]], len(index))
     if where is not None and len(where) < len(index):
         for name, values in columns.items():
             columns[name] = np.full(len(index), np.nan)
@@ -101,6 +110,20 @@ def predict(
     if list(columns) == ["fit"]:
         return pd.Series(columns["fit"], index=index, name="fit")
     return pd.DataFrame(columns, index=index)
+
+
+def _warn_undetermined(labels: pd.Index, count: int) -> None:
+    """Name the rows for which there is no prediction."""
+    some = len(labels)
+    shown = ", ".join(map(str, labels[:5])) + (", ..." if some > 5 else "")
+    warn(
+        f"{some} of {count} predictions {'is' if some == 1 else 'are'} NaN, at row"
+        f"{'' if some == 1 else 's'} {shown}: the data of the fit do not determine the fixed "
+        "effects there (columns were dropped: a combination of levels without rows, or a copy of "
+        "another column that is none here). Predict where there are data, or leave the "
+        "interaction out of the formula",
+        RankWarning,
+    )
 
 
 def _included(fit: LinearMixedModelResult, include_re: bool | str | Sequence[str]) -> list[int]:
@@ -135,6 +158,7 @@ def _own_rows(fit: LinearMixedModelResult, included: list[int]) -> Rows:
         offset=design.offset,
         left_out=[(t, term.Z) for t, term in enumerate(design.terms) if t not in included],
         weights=design.weights,
+        determined=np.ones(design.n, bool),
     )
 
 
@@ -182,10 +206,18 @@ def _new_rows(
             offset=new.offset[keep],
             left_out=left_out,
             weights=_weights(frame, weights, new.n_rows)[rows],
+            determined=_determined(fit, new.X[keep], new.dropped[keep]),
         ),
         rows,
         new.n_rows,
     )
+
+
+def _determined(fit: LinearMixedModelResult, X: np.ndarray, dropped: np.ndarray) -> np.ndarray:
+    """Whether the data determine the fixed effects' part of new rows, shape (m,)."""
+    if not dropped.shape[1]:
+        return np.ones(len(X), bool)
+    return np.all(estimability(fit).gap(X, dropped) == 0.0, axis=1)
 
 
 def _part(coding: Coding, terms: list[int]) -> Coding:

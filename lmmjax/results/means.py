@@ -159,7 +159,7 @@ class MarginalMeans(Estimates):
         by : str or sequence of str, optional
             Predictors within whose levels to test: simple effects.
         at, ddf
-            As in :meth:`emmeans`. Numbers are seen between one below and one above their mean.
+            As in :meth:`emmeans`. Numbers are seen near their mean, so that units do not matter.
 
         Returns
         -------
@@ -170,6 +170,12 @@ class MarginalMeans(Estimates):
         Without `by`, and without numbers that interact, these are the tests of
         ``anova(type="III")``. As R's ``emmeans::joint_tests``, but for the denominator's degrees of
         freedom where single functions have different ones: see :meth:`MarginalEstimates.test`.
+        Here they do not depend on the order of levels; those of a type III table, which are
+        lmerTest's, can in unbalanced data (in the fourth digit where only intercepts vary).
+
+        Where combinations of levels have no rows, a term's test is that of the part of its
+        hypothesis that the data determine. A last row, ``(confounded)``, tests what the data say of
+        differences between the combinations that there are beyond the terms' own rows.
 
         Examples
         --------

@@ -154,3 +154,36 @@ def test_expected_df_of_a_joint_test_do_not_depend_on_units():
         test = lj.analytic_power(design, truth, ["time", "armarm2"])
         found.append((test.df, test.power, test.noncentrality))
     assert_allclose(found[1:], [found[0]] * 2, rtol=1e-7)
+
+
+@pytest.mark.parametrize("unit", [1e-15, 1e-9, 1e15])
+def test_slopes_do_not_depend_on_units(fitted, data, unit):
+    wanted = fitted("Reaction ~ f * Days + I(Days**2) + (1 | Subject)").emtrends("f", "Days")
+    fit = fitted(
+        "Reaction ~ f * Days + I(Days**2) + (1 | Subject)", Days=data["Days"].to_numpy() * unit
+    )
+    found = fit.emtrends("f", "Days")
+    for name in ("Days.trend", "SE", "lower.CL", "upper.CL"):
+        assert_allclose(found.frame[name] * unit, wanted.frame[name], rtol=1e-7)
+    assert_allclose(found.frame["df"], wanted.frame["df"], rtol=1e-7)
+    pairs = found.pairs().frame
+    for name in ("df", "t.ratio", "p.value"):
+        assert_allclose(pairs[name], wanted.pairs().frame[name], rtol=1e-6)
+    assert_allclose(found.test(joint=True).frame, wanted.test(joint=True).frame, rtol=1e-6)
+    means = fit.emmeans("f", at={"Days": unit}).pairs().frame
+    same = fitted("Reaction ~ f * Days + I(Days**2) + (1 | Subject)").emmeans("f", at={"Days": 1})
+    assert_allclose(means["t.ratio"], same.pairs().frame["t.ratio"], rtol=1e-7)
+
+
+def test_slopes_are_derivatives(fitted):
+    fit = fitted("Reaction ~ Days + I(Days**2) + (1 | Subject)")
+    at = np.array([0.0, 2.5, 9.0])
+    found = fit.emtrends("Days", "Days", at={"Days": at})
+    L = np.column_stack([np.zeros(3), np.ones(3), 2.0 * at])
+    assert_allclose(found.frame["Days.trend"], L @ fit.beta, rtol=1e-9)
+    assert_allclose(found.frame["SE"] ** 2, np.sum(L @ fit.vcov.to_numpy() * L, axis=1), rtol=1e-9)
+    # A logarithm's slope, near zero too, where a thousandth of the range would be too far
+    fit = fitted("Reaction ~ log(near - 9990) + (1 | Subject)")
+    for at in (9990.001, 10000.0):
+        found = fit.emtrends((), "near", at={"near": at}).frame["near.trend"].iloc[0]
+        assert_allclose(found, fit.beta[1] / (at - 9990.0), rtol=1e-5)
