@@ -174,8 +174,12 @@ def check_size(n: int, p: int) -> None:
         )
 
 
-def check_term(term: Any, n: int, equal_weights: bool) -> None:
-    """Raise DataError for a random-effects term that these data cannot estimate."""
+def check_term(term: Any, n: int, equal_weights: bool, structured: bool = False) -> None:
+    """Raise DataError for a random-effects term that these data cannot estimate.
+
+    A term whose covariance has a structure (`structured`) may have as many effects as rows: an
+    autoregression is told from the residual variance by its correlations.
+    """
     L = len(term.levels)
     if L < 2:
         raise DataError(
@@ -194,6 +198,8 @@ def check_term(term: Any, n: int, equal_weights: bool) -> None:
                 "each level its variance cannot be told from the residual variance. Use a coarser "
                 "grouping factor, or leave the term out"
             )
+        if structured:
+            continue
         raise DataError(
             f"the term on {term.group!r} has {L * size} random effects ({L} levels x {size} "
             f"columns: {', '.join(term.columns)}) in {n} rows: their variances cannot be told from "

@@ -4,7 +4,7 @@ Everything here is host-side numpy in float64; what follows a Design in the flow
 frames.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -190,6 +190,7 @@ def build_design(
     *,
     env: Mapping[str, Any] | None = None,
     response: bool = True,
+    structured: Collection[str] = (),
 ) -> Design:
     """Make the arrays of a linear mixed model.
 
@@ -217,6 +218,9 @@ def build_design(
         looked up anywhere else, not among the caller's variables either.
     response : bool, default True
         Whether to read the response; without it ``y`` is NaN.
+    structured : collection of str
+        Grouping factors whose random effects will have a covariance structure with fewer
+        parameters than lme4's: they may have as many effects as there are rows.
 
     Returns
     -------
@@ -336,7 +340,7 @@ def build_design(
     weight = np.ones(len(y)) if w is None else w.numbers()
     equal = w is None or bool(weight.min() == weight.max())
     for term in terms:
-        checks.check_term(term, len(y), equal)
+        checks.check_term(term, len(y), equal, term.group in structured)
     if dropped:
         checks.warn_dropped(dropped)
     flat = [(c, term.group) for term in terms for c in checks.flat_slopes(term)]

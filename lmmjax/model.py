@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from lmmjax.covariance import Covariance
+from lmmjax.covariance import Covariance, Unstructured
 from lmmjax.design import build_design
 from lmmjax.errors import LmmError
 from lmmjax.fitting import fit_response, prepare_design
@@ -105,7 +105,16 @@ def lmm(
     if method not in ("REML", "ML"):
         raise LmmError(f"method must be 'REML' or 'ML', not {method!r}")
     check_optimizer(optimizer)
-    design = build_design(formula, data, weights, offset, contrasts, na_action, env=env)
+    design = build_design(
+        formula,
+        data,
+        weights,
+        offset,
+        contrasts,
+        na_action,
+        env=env,
+        structured=_structured(covariance),
+    )
     prepared = prepare_design(design, _structures(design, covariance))
     raw = fit_response(prepared, design.y, reml=method == "REML", optimizer=optimizer)
     fit = LinearMixedModelResult(design, raw, str(formula), _reference(data))
@@ -118,6 +127,14 @@ def _reference(data: Any) -> Any:
     if type(data).__module__.startswith("pandas"):
         return data.copy(deep=False)
     return data
+
+
+def _structured(covariance: Any) -> list[str]:
+    """The grouping factors that are given a structure other than lme4's."""
+    if not isinstance(covariance, Mapping):
+        return []
+    free = Unstructured
+    return [name for name, s in covariance.items() if s is not free and not isinstance(s, free)]
 
 
 def _structures(

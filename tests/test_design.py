@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+import lmmjax as lj
 from lmmjax.design import Design, build_design
 from lmmjax.errors import (
     DataError,
@@ -726,6 +727,21 @@ def test_unequal_weights_separate_the_variances(frame):
 def test_each_block_of_a_double_bar_is_counted_alone(frame):
     frame["c"] = np.arange(36) // 3
     _build("y ~ x + (f || c)", frame)
+
+
+def test_a_structure_may_have_as_many_effects_as_there_are_rows():
+    # An autoregression over 10 days is told from the residual variance by its correlations (the
+    # fit is a row of tests/peers); free variances of as many effects are not.
+    frame = lj.datasets.load("sleepstudy")
+    frame["day"] = frame["Days"].astype(str)
+    formula = "Reaction ~ 1 + (0 + day | Subject)"
+    assert lj.build_design(formula, frame, structured=["Subject"]).terms[0].Z.shape == (180, 10)
+    for covariance in (None, {"Subject": lj.covariance.Unstructured}):
+        with pytest.raises(DataError, match="180 random effects"):
+            lj.lmm(formula, frame, covariance=covariance)
+    one_each = {"y": [1.0, 2.0, 4.0], "g": ["a", "b", "c"]}
+    with pytest.raises(DataError, match="3 levels in 3 rows"):
+        lj.lmm("y ~ 1 + (1 | g)", one_each, covariance={"g": lj.covariance.Identity})
 
 
 # Warnings

@@ -232,7 +232,13 @@ def rebuild(fit: Model, spec: FormulaSpec, *, reml: bool | None = None) -> Model
         # What there is to say of the data was said at the fit.
         warnings.simplefilter("ignore", LmmWarning)
         design = build_design(
-            spec, fit.data, _weights(old), _offset(fit), contrasts, env=old.coding.env
+            spec,
+            fit.data,
+            _weights(old),
+            _offset(fit),
+            contrasts,
+            env=old.coding.env,
+            structured=_structured(fit),
         )
     # A refitted response is not that of the data.
     design = replace(design, y=old.y)
@@ -267,6 +273,15 @@ def _offset(fit: Model) -> Any:
     offset = np.zeros(old.n + old.n_dropped)
     offset[old.row_index] = own
     return offset
+
+
+def _structured(fit: LinearMixedModelResult) -> list[str]:
+    """The grouping factors whose covariance has fewer parameters than a free one."""
+    return [
+        term.group
+        for term, bars in zip(fit.design.terms, fit.raw.prepared.structures, strict=True)
+        if any(bar.n_theta < bar.size * (bar.size + 1) // 2 for bar in bars)
+    ]
 
 
 def _structures(fit: LinearMixedModelResult, design: Design) -> list[tuple[Covariance, ...]]:
