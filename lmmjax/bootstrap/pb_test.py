@@ -13,6 +13,7 @@ from lmmjax.bootstrap.nested import check_nested
 from lmmjax.bootstrap.refits import refit_responses
 from lmmjax.errors import LmmError
 from lmmjax.inference.comparison import refit_ml
+from lmmjax.inference.contrasts import f_upper
 from lmmjax.studies.progress import Progress
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class BootstrapTest:
         tails are multiplied by the share of replicates that are positive.
         """
         import pandas as pd
-        from scipy.special import chdtrc, fdtrc, gammaincc
+        from scipy.special import chdtrc, gammaincc
 
         stat, q, nan = self.statistic, self.df, np.nan
         positive = self.used[self.used > 0]
@@ -84,9 +85,12 @@ class BootstrapTest:
         }
         if positive.size > 1:
             mean, variance = float(np.mean(positive)), float(np.var(positive, ddof=1))
-            scaled, ddf = q * stat / mean, 2 * mean / (mean - 1)
+            # F(q, ddf) has the mean ddf / (ddf - 2), which is that of the statistics over q.
+            # Below 1 no F has a mean: the closest is chi² over its df.
+            ddf = 2 * mean / (mean - q) if mean > q else np.inf
+            scaled = q * stat / mean
             gamma = gammaincc(mean**2 / variance, stat * mean / variance)
-            ratio = fdtrc(q, ddf, stat / q) if ddf > 0 else nan
+            ratio = f_upper(stat / q, q, ddf)
             rows["Gamma"] = (stat, nan, nan, share * gamma if stat > 0 else 1.0)
             rows["Bartlett"] = (scaled, q, nan, share * chdtrc(q, scaled) if stat > 0 else 1.0)
             rows["F"] = (stat / q, q, ddf, share * ratio if stat > 0 else 1.0)
@@ -158,6 +162,9 @@ def pb_test(
     effects there are none but by rounding, and the p values are the same. Without a variance of the
     large model the statistic is zero in about half of the replicates: leaving those out makes the p
     value about twice what it should be, and they are kept here.
+
+    The ``F`` row's denominator df are those whose F has the mean of the replicates over `df`.
+    ``pbkrtest`` (0.5.2) takes their mean itself there, which is the same for one parameter only.
 
     Examples
     --------

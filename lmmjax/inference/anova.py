@@ -79,7 +79,7 @@ class AnovaTable:
 
     def __str__(self) -> str:
         if not len(self.frame):
-            return "\n".join([*self.heading, "(no terms but the intercept)"])
+            return "\n".join([*self.heading, "(the fixed part has no terms to test)"])
         header, rows, starred = self._cells()
         lines = [*self.heading, *table(header, rows, "l" + "r" * (len(header) - 1))]
         return "\n".join([*lines, *(["---", LEGEND] if starred else []), *self.notes])

@@ -123,8 +123,9 @@ def spectrum(
     """
     basis, _ = np.linalg.qr(X)
     xi = np.bincount(index, z * z, levels)
-    cross = np.stack([np.bincount(index, z * column, levels) for column in basis.T])
-    p = len(cross)
+    p = basis.shape[1]
+    cross = np.array([np.bincount(index, z * column, levels) for column in basis.T])
+    cross = cross.reshape(p, levels)  # a model may have no fixed effects
     order = np.argsort(xi, kind="stable")
     values, starts = np.unique(xi[order], return_index=True)
     diagonal, pieces, kept, often = [], [], [], []

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import ks_2samp
+from scipy.stats import chi2, ks_2samp
+from scipy.stats import f as f_distribution
 
 import lmmjax as lj
 from lmmjax.bootstrap.pb_test import BootstrapTest, lr_statistic
@@ -39,7 +40,27 @@ def of_pbkrtest(name):
 def test_the_table_is_pbkrtests_for_fixed_effects():
     test, table = of_pbkrtest("fixed")
     assert test.extreme == R["fixed"]["extreme"]
-    pd.testing.assert_frame_equal(test.frame, table, rtol=1e-8, check_names=False)
+    # pbkrtest's F has the replicates' mean itself, where the F of Halekoh & Højsgaard (2014) has
+    # that mean over the number of parameters (2 here): its denominator df are 3.7 in place of 28.
+    ours = test.frame.drop(index="F")
+    pd.testing.assert_frame_equal(ours, table.drop(index="F"), rtol=1e-8, check_names=False)
+    assert test.frame.loc["F", "stat"] == pytest.approx(table.loc["F", "stat"])
+    # So that one replicate in twenty is beyond the F of 5 %
+    edge = replace(test, statistic=float(np.quantile(test.used, 0.95)))
+    assert edge.frame.loc["F", "p.value"] == pytest.approx(0.05, abs=0.01)
+
+
+@pytest.mark.parametrize("q", [1, 3])
+def test_the_f_row_finds_the_f_distribution_of_its_replicates(q):
+    # All quantiles of a known F: its df, and its tail, are to come back.
+    quantiles = f_distribution.ppf((np.arange(20_000) + 0.5) / 20_000, q, 30.0)
+    row = BootstrapTest(8.0, q, q * quantiles, ("", "")).frame.loc["F"]
+    assert row["ddf"] == pytest.approx(30.0, rel=0.01)
+    assert row["p.value"] == pytest.approx(f_distribution.sf(8.0 / q, q, 30.0), rel=0.01)
+    # Replicates that are shorter in the tail than any F
+    row = BootstrapTest(8.0, q, 0.9 * q * quantiles / quantiles.mean(), ("", "")).frame.loc["F"]
+    assert row["ddf"] == np.inf
+    assert row["p.value"] == pytest.approx(chi2.sf(8.0, q), rel=1e-9)
 
 
 def test_zeros_are_kept_where_a_variance_is_tested():

@@ -107,6 +107,22 @@ def test_spectrum_is_that_of_the_matrices():
         assert_allclose(np.sort(xi), np.linalg.eigvalsh(Z.T @ Z))
 
 
+def test_without_fixed_effects_every_tool_has_an_answer(fits):
+    fit = fits("sleepstudy", "Reaction ~ 0 + (1 | Subject)")
+    # No column to adjust for: Z'Z itself, 10 rows in each of 18 groups
+    mu, counts, xi = spectrum(np.zeros((180, 0)), np.ones(180), np.arange(180) // 10, 18)
+    assert (mu.tolist(), counts.tolist(), xi.tolist()) == ([10.0], [18], [10.0] * 18)
+    test = fit.exact_rlrt(n=1000)
+    n, y = fit.design.n, fit.design.y
+    null = n * (1 + np.log(2 * np.pi * (y @ y) / n))
+    assert_allclose(test.statistic, null - fit.criterion, rtol=1e-10)
+    assert test.p_value == 1 / 1001
+    assert_allclose(fit.exact_lrt(n=1000).statistic, test.statistic, rtol=1e-8)
+    for table in (fit.anova("I"), fit.anova(), fit.anova(ddf="kenward-roger"), fit.drop1()):
+        assert len(table.frame) == 0
+        assert "no terms to test" in str(table)
+
+
 def test_draws_are_statistics_of_fits(fits):
     """The statistic of fits to data of the null, against the sample that no fit was made for."""
     fit = fits("sleepstudy", "Reaction ~ Days + (0 + Days | Subject)")
