@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from scipy.interpolate import CubicSpline
+from scipy.optimize import brentq, minimize
+from scipy.stats import chi2
 
 import lmmjax as lj
 from lmmjax.inference.profile import damped_step
@@ -273,3 +275,42 @@ def test_damped_step():
         saddle = matrix - 5.0 * np.outer([1, 0, 0], [1, 0, 0])
         step, decrement = damped_step(jnp.array(saddle), jnp.array(gradient), jnp.array(0.0))
         assert gradient @ np.asarray(step) < 0.0 < decrement
+
+
+def test_limits_of_a_singular_fit_are_those_of_its_closed_form(fits):
+    """One balanced factor of which the variance is estimated as zero.
+
+    lme4's limits of the intercept are 4.3121 and 7.0192: interpolated, 1e-4 too wide.
+    """
+    fit = fits("Dyestuff2", "Yield ~ 1 + (1 | Batch)")
+    y = fit.design.y.reshape(6, 5)
+    within = np.sum((y - y.mean(axis=1, keepdims=True)) ** 2)
+
+    def deviance(at):
+        log_sigma, sd, mean = at
+        own = np.exp(2.0 * log_sigma) + 5.0 * sd**2
+        between = 5.0 * np.sum((y.mean(axis=1) - mean) ** 2)
+        return 48 * log_sigma + 6 * np.log(own) + within / np.exp(2.0 * log_sigma) + between / own
+
+    def profiled(position, value):
+        free = [i for i in range(3) if i != position]
+        start = np.array([np.log(3.7), 0.5, y.mean()])
+
+        def rest(x):
+            at = start.copy()
+            at[free], at[position] = x, value
+            return deviance(at)
+
+        # The variance may be zero: its root is free to change sign.
+        return minimize(rest, start[free], method="BFGS", options={"gtol": 1e-9}).fun
+
+    edge = profiled(1, 0.0) + chi2.ppf(0.95, 1)
+    found = fit.conf_int(method="profile")
+    assert found.loc["sd_(Intercept)|Batch", "lower"] == 0.0
+    for row, column, position, low, high in (
+        ("sd_(Intercept)|Batch", "upper", 1, 0.5, 5.0),
+        ("(Intercept)", "lower", 2, 3.0, y.mean()),
+        ("(Intercept)", "upper", 2, y.mean(), 9.0),
+    ):
+        limit = brentq(lambda v, at=position: profiled(at, v) - edge, low, high, xtol=1e-9)
+        assert_allclose(found.loc[row, column], limit, rtol=2e-6)
