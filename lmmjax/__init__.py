@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from lmmjax.likelihood.crossproducts import CrossProducts as CrossProducts
     from lmmjax.likelihood.crossproducts import Prepared as Prepared
     from lmmjax.likelihood.crossproducts import cross_products as cross_products
-    from lmmjax.likelihood.crossproducts import prepare as prepare
     from lmmjax.likelihood.deviance import Parameters as Parameters
     from lmmjax.likelihood.deviance import fixed_effects as fixed_effects
     from lmmjax.likelihood.deviance import marginal_loglik as marginal_loglik
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from lmmjax.likelihood.deviance import residual_sd as residual_sd
     from lmmjax.likelihood.deviance import restricted_loglik as restricted_loglik
     from lmmjax.likelihood.modes import conditional_modes as conditional_modes
+    from lmmjax.likelihood.preparation import prepare as prepare
     from lmmjax.many.fit_many import fit_many as fit_many
     from lmmjax.many.fits import ManyFits as ManyFits
     from lmmjax.many.processes import concatenate as concatenate
@@ -75,7 +75,8 @@ else:
         "errors": ("DataError", "FormulaError", "LmmError", "LmmWarning"),
         "fitting": ("prepare_design",),
         "inference.comparison": ("anova",),
-        "likelihood.crossproducts": ("CrossProducts", "Prepared", "cross_products", "prepare"),
+        "likelihood.crossproducts": ("CrossProducts", "Prepared", "cross_products"),
+        "likelihood.preparation": ("prepare",),
         "likelihood.deviance": (
             "Parameters",
             "fixed_effects",

@@ -17,6 +17,7 @@ import numpy as np
 
 from lmmjax.compiled import Kernel
 from lmmjax.covariance import Covariance, Diagonal, Unstructured, canonical_factor
+from lmmjax.errors import LmmError
 from lmmjax.estimate import (
     Estimate,
     estimate,
@@ -26,16 +27,16 @@ from lmmjax.estimate import (
     value_and_gradient,
 )
 from lmmjax.likelihood import jacobi, smallblock
+from lmmjax.likelihood.arguments import check_structures
 from lmmjax.likelihood.crossed import Crossed
 from lmmjax.likelihood.crossproducts import (
     CrossProducts,
     Prepared,
     cross_products,
-    default_structures,
-    prepare,
 )
 from lmmjax.likelihood.moments import MomentBlocks
 from lmmjax.likelihood.posterior import Posterior, posterior
+from lmmjax.likelihood.preparation import analyse, default_structures
 from lmmjax.optimize.external import check_optimizer, minimize
 from lmmjax.precision import double_precision
 
@@ -179,7 +180,7 @@ def _one_kernel(data: CrossProducts | Prepared, *_: Any) -> bool:
     engine = data.elimination if isinstance(data, CrossProducts) else data.template
     if not isinstance(engine, MomentBlocks) or engine.rest_levels:
         return False
-    if isinstance(data, Prepared) and not (data.own_groups.in_order and data.n_obs <= MANY_ROWS):
+    if isinstance(data, Prepared) and not (data.own_groups.in_order and data.n_rows <= MANY_ROWS):
         return False
     # Gathers and loops over columns cannot be part of one kernel: up to this size there are none.
     p = (data.basis.q if isinstance(data, Prepared) else data.fixed_factor).shape[1]
@@ -221,12 +222,18 @@ def prepare_design(design: Any, structures: Sequence[Any] | None = None) -> Prep
     >>> import lmmjax as lj
     >>> design = lj.build_design("Yield ~ 1 + (1 | Batch)", lj.datasets.load("Dyestuff"))
     >>> prepared = lj.prepare_design(design)
-    >>> prepared.n_obs, prepared.levels, prepared.n_theta
+    >>> int(prepared.n_obs), prepared.levels, prepared.n_theta
     (30, (6,), 1)
     """
     if structures is None:
         structures = [default_structures(term.blocks) for term in design.terms]
-    return prepare(
+    if len(structures) != len(design.terms):
+        raise LmmError(
+            f"structures has {len(structures)} entries; the design has {len(design.terms)} terms"
+        )
+    for term, bars in zip(design.terms, structures, strict=True):
+        check_structures(f"the structure of {term.group!r}", bars, len(term.columns))
+    return analyse(
         design.X,
         [(term.Z, term.index, len(term.levels)) for term in design.terms],
         structures,

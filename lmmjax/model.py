@@ -10,7 +10,7 @@ from lmmjax.covariance import Covariance, Unstructured
 from lmmjax.design import build_design
 from lmmjax.errors import LmmError
 from lmmjax.fitting import fit_response, prepare_design
-from lmmjax.likelihood.crossproducts import default_structures
+from lmmjax.likelihood.preparation import default_structures
 from lmmjax.messages import warn_about
 from lmmjax.optimize.external import check_optimizer
 from lmmjax.result import LinearMixedModelResult

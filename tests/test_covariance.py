@@ -27,7 +27,7 @@ from lmmjax.covariance import (
     canonical_factor,
 )
 from lmmjax.fitting import fit_response
-from lmmjax.likelihood.crossproducts import prepare
+from lmmjax.likelihood.preparation import prepare
 
 SIZES = [1, 2, 3, 5]
 

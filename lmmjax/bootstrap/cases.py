@@ -13,7 +13,8 @@ from lmmjax.bootstrap.schemes import outermost
 from lmmjax.errors import DataError
 from lmmjax.estimate import Estimate
 from lmmjax.fitting import fit_data
-from lmmjax.likelihood.crossproducts import cross_products, prepare
+from lmmjax.likelihood.crossproducts import cross_products
+from lmmjax.likelihood.preparation import analyse
 from lmmjax.many.fit_many import change_columns
 from lmmjax.optimize.solution import Status
 from lmmjax.studies.progress import Progress
@@ -98,7 +99,7 @@ def _fit_drawn(
         pair = copy * np.int64(len(term.levels)) + term.index[rows]
         _, new = np.unique(pair, return_inverse=True)
         terms.append((term.Z[rows], new.astype(np.int32), levels))
-    again = prepare(
+    again = analyse(
         design.X[rows],
         terms,
         prepared.structures,

@@ -22,10 +22,10 @@ from lmmjax.likelihood.crossproducts import (
     CrossProducts,
     cross_products,
     group_response,
-    prepare,
     within_groups,
 )
 from lmmjax.likelihood.moments import MomentBlocks, pair_indices
+from lmmjax.likelihood.preparation import analyse
 from lmmjax.likelihood.segments import group_gram
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def _without_weight(
         kept = unit != at
         # The logarithm of the weights' product is replaced below.
         with np.errstate(divide="ignore"):
-            prepared = prepare(
+            prepared = analyse(
                 design.X, terms, structures, design.weights * kept, offset=design.offset
             )
         return replace(

@@ -18,7 +18,7 @@ from lmmjax.errors import LmmWarning
 from lmmjax.fitting import fit_response, prepare_design
 from lmmjax.formula import Bar, FormulaSpec, parse, write_factor
 from lmmjax.inference.linear_model import LinearModel
-from lmmjax.likelihood.crossproducts import default_structures
+from lmmjax.likelihood.preparation import default_structures
 from lmmjax.parser import read_terms
 
 if TYPE_CHECKING:

@@ -18,28 +18,23 @@ from jax import Array
 
 from lmmjax.covariance import (
     Covariance,
-    Diagonal,
-    Unstructured,
     block_diagonal,
     relative_factor,
 )
-from lmmjax.likelihood import plan as planning
+from lmmjax.likelihood.arguments import check_is, compiled, response_of
 from lmmjax.likelihood.crossed import Crossed
 from lmmjax.likelihood.moments import MomentBlocks, pair_indices
 from lmmjax.likelihood.nested import Nested
 from lmmjax.likelihood.products import matmul
 from lmmjax.likelihood.pytree import register, static
-from lmmjax.likelihood.rowgroups import RowGroups, orthonormal_rows, row_groups
+from lmmjax.likelihood.rowgroups import RowGroups
 from lmmjax.likelihood.segments import group_gram, namespace, segment_sum
 from lmmjax.likelihood.standardize import (
     FixedBasis,
     ResponseScale,
-    fixed_basis,
     scale_response,
-    standardize_columns,
-    term_transform,
 )
-from lmmjax.likelihood.start import MomentEquations, moment_equations, moment_start
+from lmmjax.likelihood.start import MomentEquations, moment_start
 
 Elimination = MomentBlocks | Nested | Crossed
 
@@ -178,7 +173,7 @@ class Prepared(Structured):
     within_df : scalar
         Degrees of freedom of the rows within the finest groups.
     transforms, sum_log_weights, structures, n_obs
-        As in :class:`CrossProducts`.
+        As in :class:`CrossProducts`; ``n_obs`` counts the rows of positive weight.
     levels : tuple of int
         Number of levels of each term.
 
@@ -187,7 +182,7 @@ class Prepared(Structured):
     >>> import lmmjax as lj
     >>> design = lj.build_design("Yield ~ 1 + (1 | Batch)", lj.datasets.load("Dyestuff"))
     >>> prepared = lj.prepare_design(design)
-    >>> prepared.n_obs, prepared.levels, prepared.n_theta
+    >>> int(prepared.n_obs), prepared.levels, prepared.n_theta
     (30, (6,), 1)
     """
 
@@ -209,159 +204,18 @@ class Prepared(Structured):
     sum_log_weights: Any
     within_df: Any
     structures: tuple[tuple[Covariance, ...], ...]
+    n_obs: Any
     levels: tuple[int, ...] = static()
-    n_obs: int = static()
 
+    @property
+    def n_fixed(self) -> int:
+        """Number of fixed effects ``p``."""
+        return self.basis.factor.shape[0]
 
-def default_structures(blocks: Sequence[int]) -> tuple[Covariance, ...]:
-    """What lme4 fits: one unstructured block per bar; bars of one column each are a diagonal."""
-    if len(blocks) > 1 and all(size == 1 for size in blocks):
-        return (Diagonal(len(blocks)),)
-    return tuple(Unstructured(size) for size in blocks)
-
-
-def prepare(
-    X: np.ndarray,
-    terms: Sequence[tuple[np.ndarray, np.ndarray, int]],
-    structures: Sequence[tuple[Covariance, ...]] | None = None,
-    weights: np.ndarray | None = None,
-    offset: np.ndarray | None = None,
-) -> Prepared:
-    """Analyse a design: choose the elimination, standardise, find group patterns.
-
-    Runs on the host, in float64.
-
-    Parameters
-    ----------
-    X : ndarray, shape (n, p)
-        Fixed effects, full column rank.
-    terms : sequence of (Z, index, levels)
-        Per grouping factor: columns, shape (n, k); level of each row, shape (n,); number of levels.
-    structures : sequence of tuple of Covariance, optional
-        Per term, its bars' structures (default: unstructured).
-    weights, offset : ndarray, shape (n,), optional
-        Ones and zeros by default; rows of weight zero are left out.
-
-    Returns
-    -------
-    Prepared
-        Host arrays, for :func:`cross_products`.
-
-    Raises
-    ------
-    LmmError
-        Crossed factors leave more random effects than a dense matrix can hold.
-
-    Notes
-    -----
-    The layout follows the grouping: second moments of identical group designs, a chain of nested
-    factors, or crossed ones (Bates et al. 2015, section 3, for what is eliminated).
-
-    Examples
-    --------
-    Random intercepts of three groups, two rows each:
-
-    >>> Z, index = np.ones((6, 1)), np.repeat(np.arange(3), 2)
-    >>> prepared = prepare(np.ones((6, 1)), [(Z, index, 3)])
-    >>> type(prepared.template).__name__, prepared.n_theta
-    ('MomentBlocks', 1)
-    """
-    root_weights = np.ones(len(X)) if weights is None else np.sqrt(np.asarray(weights, np.float64))
-    offset = np.zeros(len(X)) if offset is None else np.asarray(offset, np.float64)
-    if structures is None:
-        structures = [(Unstructured(z.shape[1]),) for z, _, _ in terms]
-    # A row without weight is not there.
-    n = int(np.count_nonzero(root_weights))
-    basis = fixed_basis(root_weights[:, None] * X)
-    weighted = [root_weights[:, None] * z for z, _, _ in terms]
-    transforms = tuple(
-        term_transform(z, bars) for z, bars in zip(weighted, structures, strict=True)
-    )
-    columns = [standardize_columns(z, t) for z, t in zip(weighted, transforms, strict=True)]
-    indices = [np.asarray(index) for _, index, _ in terms]
-    levels = [int(count) for _, _, count in terms]
-    plan = planning.choose(indices, levels, [z.shape[1] for z in columns])
-    rows = planning.gather(plan, columns, indices, levels)
-    own_groups = row_groups(rows.own_index, rows.own_levels)
-    own_rows, root = orthonormal_rows(rows.own, own_groups)
-    others = np.concatenate([rows.dense, basis.q], axis=1)
-    c = group_gram(own_rows, others, rows.own_index, rows.own_levels)
-    residual = others.copy()
-    for a in range(own_rows.shape[1]):
-        residual -= own_rows[:, [a]] * c[a].T[rows.own_index]
-    w = others.shape[1] + 1
-    empty = np.zeros((c.shape[0], 1, c.shape[2]))
-    if plan.kind == "crossed":
-        template: Elimination = planning.crossed_template(plan, rows, own_rows, root, c, basis.q)
-        patterns = None
-    else:
-        tops = 1 if rows.parent_index is None else rows.levels[1]
-        within = np.zeros((w, w, tops))
-        within[:-1, :-1] = group_gram(residual, residual, rows.parent_index, tops)
-        pattern, chosen, count = planning.patterns(plan, root)
-        k = root.shape[0]
-        if chosen is not None and planning.moments_pay(k, chosen.size, w, rows.own_levels):
-            # Padded to a power of two with patterns that no group has, so that fits of similar
-            # size share what is compiled.
-            size = 1 << (chosen.size - 1).bit_length()
-            patterns = row_groups(pattern, size)
-            moments = np.zeros((k * (k + 1) // 2 * size, w, w))
-            moments[:, :-1, :-1] = pattern_moments(c, c, patterns)
-            template = MomentBlocks(
-                root=_pad(root[..., chosen], size),
-                count=_pad(count.astype(np.float64), size),
-                moments=moments.reshape(moments.shape[0], -1),
-                within=within[..., 0],
-                order=plan.order,
-                rest_levels=plan.rest_levels,
-            )
-        else:
-            patterns = None
-            template = Nested(
-                root=root,
-                columns=np.concatenate([c, empty], axis=1),
-                within=within,
-                parents=rows.parents,
-                levels=rows.levels,
-                order=plan.order,
-                rest_levels=plan.rest_levels,
-            )
-    return Prepared(
-        basis=basis,
-        root_weights=root_weights,
-        offset=offset,
-        own_rows=own_rows,
-        own_groups=own_groups,
-        within_rows=residual,
-        parent_index=rows.parent_index,
-        term_rows=tuple(columns),
-        term_index=tuple(indices),
-        equations=moment_equations(columns, indices, levels, basis.q, search_forms(structures)),
-        template=template,
-        columns=c,
-        patterns=patterns,
-        level_root=root if len(levels) == 1 and plan.kind != "crossed" else None,
-        transforms=transforms,
-        sum_log_weights=2.0 * np.sum(np.log(root_weights[root_weights > 0])),
-        within_df=_within_df(n, root, residual[:, rows.dense.shape[1] :]),
-        levels=tuple(levels),
-        structures=tuple(tuple(bars) for bars in structures),
-        n_obs=n,
-    )
-
-
-def _within_df(n: int, root: np.ndarray, fixed: np.ndarray) -> float:
-    """Rows less the rank of the groups' columns and of the fixed effects within groups."""
-    rank = np.count_nonzero(np.diagonal(root))
-    if fixed.shape[1]:
-        rank += np.count_nonzero(np.linalg.eigvalsh(fixed.T @ fixed) > 1e-12)
-    return float(max(n - rank, 1))
-
-
-def _pad(array: np.ndarray, size: int) -> np.ndarray:
-    """Zeros behind the last axis, up to ``size``."""
-    width = [(0, 0)] * (array.ndim - 1) + [(0, size - array.shape[-1])]
-    return np.pad(array, width)
+    @property
+    def n_rows(self) -> int:
+        """Number of rows, those of weight zero among them."""
+        return self.root_weights.shape[0]
 
 
 def pattern_moments(left: Any, right: Any, patterns: RowGroups) -> Any:
@@ -401,8 +255,8 @@ def cross_products(prepared: Prepared, y: Any) -> CrossProducts:
     Raises
     ------
     DataError
-        The response is an exact linear function of the fixed effects (NumPy input only: a trace
-        cannot look).
+        The response has another shape than the design's rows, or (NumPy input only: a trace cannot
+        look) is not finite or an exact linear function of the fixed effects.
 
     Examples
     --------
@@ -412,6 +266,12 @@ def cross_products(prepared: Prepared, y: Any) -> CrossProducts:
     >>> float(data.n_obs), float(data.scale.round(3))
     (30.0, 339.393)
     """
+    check_is("prepared", prepared, Prepared, "lj.prepare_design")
+    y = response_of(y, prepared.n_rows)
+    return _cross_products(prepared, y) if namespace(y) is np else _compiled(prepared, y)
+
+
+def _cross_products(prepared: Prepared, y: Any) -> CrossProducts:
     xp = namespace(y)
     scale, residual, c_y = group_response(prepared, y)
     template = prepared.template
@@ -461,9 +321,12 @@ def cross_products(prepared: Prepared, y: Any) -> CrossProducts:
         transforms=prepared.transforms,
         sum_log_weights=prepared.sum_log_weights,
         start=_start(prepared, residual, c_y, xp.sum(inner * inner)),
-        n_obs=np.asarray(float(prepared.n_obs), residual.dtype),
+        n_obs=xp.asarray(prepared.n_obs, residual.dtype),
         structures=prepared.structures,
     )
+
+
+_compiled = compiled()(_cross_products)
 
 
 def group_response(prepared: Prepared, y: Any) -> tuple[ResponseScale, Any, Any]:
@@ -487,13 +350,14 @@ def _start(prepared: Prepared, residual: Any, c_y: Any, corner: Any) -> Any:
     The residual variance is that of what is left within the finest groups.
     """
     xp = namespace(residual)
+    n = xp.asarray(prepared.n_obs, residual.dtype)
     # Never far below the total: with few rows per group, what is left within them says little.
-    variance = xp.maximum(corner / prepared.within_df, 0.02 / prepared.n_obs)
+    variance = xp.maximum(corner / prepared.within_df, 0.02 / n)
     return moment_start(
         prepared.equations,
         prepared.search_structures,
         _level_sums(prepared, residual, c_y),
-        prepared.n_obs,
+        n,
         variance,
     )
 

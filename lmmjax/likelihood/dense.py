@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from lmmjax.likelihood.segments import varying_like
+
 #: Matrices up to this size are inverted column by column.
 LEAF = 80
 
@@ -80,7 +82,7 @@ def _sweep(matrix: Array) -> tuple[Array, Array]:
         swept = jnp.where(hit[:, None], right, jnp.where(hit, left[:, None] / pivot, inner))
         return swept, pivots.at[at].set(pivot)
 
-    start = matrix, jnp.ones(size, matrix.dtype)
+    start = matrix, varying_like(jnp.ones(size, matrix.dtype), matrix)
     swept, pivots = jax.lax.fori_loop(0, size, sweep, start)
     return -swept, jnp.sum(jnp.log(pivots))
 

@@ -7,11 +7,20 @@ All functions are pure, take their data as arguments, and are clean under ``jit`
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 
+from lmmjax.likelihood.arguments import (
+    beta_of,
+    check_flag,
+    check_is,
+    check_single,
+    compiled,
+    sigma_of,
+    theta_of,
+)
 from lmmjax.likelihood.crossproducts import CrossProducts
 from lmmjax.likelihood.dense import Reduced
 from lmmjax.likelihood.products import matmul
@@ -115,6 +124,11 @@ def profiled_deviance(theta: Array, data: CrossProducts, *, reml: bool = True) -
     Array, scalar
         What lme4 calls ``REMLcrit`` and ``deviance``.
 
+    Raises
+    ------
+    LmmError
+        An argument has another shape than the model's, or is not of floating point.
+
     Notes
     -----
     With ``V = I + sqrt(W) Z Lambda Lambda' Z' sqrt(W)`` and ``r**2`` the penalised residual sum of
@@ -133,7 +147,20 @@ def profiled_deviance(theta: Array, data: CrossProducts, *, reml: bool = True) -
     ...     print(f"{lj.profiled_deviance(jax.numpy.array([0.8483237952922]), data):.6f}")
     319.654277
     """
+    check_flag("reml", reml)
+    return _profiled_deviance(_checked(theta, data), data, bool(reml))
+
+
+@compiled("reml")
+def _profiled_deviance(theta: Array, data: CrossProducts, reml: bool) -> Array:
     return criterion(data.elimination.reduce(data.standard_factors(theta)), data, reml)
+
+
+def _checked(theta: Any, data: CrossProducts) -> Array:
+    """Return theta, after a look at it and at the data that it is for."""
+    check_is("data", data, CrossProducts, "lj.cross_products")
+    check_single(data)
+    return theta_of(data, theta)
 
 
 def residual_vector(beta: Array, data: CrossProducts) -> Array:
@@ -155,6 +182,11 @@ def marginal_loglik(params: Parameters, data: CrossProducts) -> Array:
     -------
     Array, scalar
 
+    Raises
+    ------
+    LmmError
+        An argument has another shape than the model's, or is not of floating point.
+
     Notes
     -----
     Bates et al. (2015), section 3.4, before profiling.
@@ -169,6 +201,14 @@ def marginal_loglik(params: Parameters, data: CrossProducts) -> Array:
     ...     print(f"{lj.marginal_loglik(params, data):.4f}")
     -163.6635
     """
+    check_is("params", params, Parameters, "lj.Parameters(beta, theta, sigma)")
+    theta = _checked(params.theta, data)
+    beta, sigma = beta_of(params.beta, data.n_fixed), sigma_of(params.sigma)
+    return _marginal_loglik(Parameters(beta, theta, sigma), data)
+
+
+@compiled()
+def _marginal_loglik(params: Parameters, data: CrossProducts) -> Array:
     reduced = data.elimination.reduce(data.standard_factors(params.theta))
     v = residual_vector(params.beta, data)
     rss = v @ reduced.gram @ v
@@ -195,6 +235,11 @@ def restricted_loglik(theta: Array, sigma: Array, data: CrossProducts) -> Array:
     Array, scalar
         ``-2`` times it equals the REML criterion at the optimal sigma.
 
+    Raises
+    ------
+    LmmError
+        An argument has another shape than the model's, or is not of floating point.
+
     Notes
     -----
     Bates et al. (2015), section 3.4, before sigma is profiled out.
@@ -209,6 +254,11 @@ def restricted_loglik(theta: Array, sigma: Array, data: CrossProducts) -> Array:
     ...     print(f"{-2 * lj.restricted_loglik(theta, sigma, data):.6f}")
     319.654277
     """
+    return _restricted_loglik(_checked(theta, data), sigma_of(sigma), data)
+
+
+@compiled()
+def _restricted_loglik(theta: Array, sigma: Array, data: CrossProducts) -> Array:
     reduced = data.elimination.reduce(data.standard_factors(theta))
     _, _, rss, logdet_fixed = solve_fixed(reduced.gram)
     logdet_fixed = logdet_fixed + 2.0 * log_abs_determinant(data.fixed_factor)
@@ -236,6 +286,11 @@ def fixed_effects(theta: Array, data: CrossProducts) -> Array:
     Array, shape (p,)
         In the units of X and y.
 
+    Raises
+    ------
+    LmmError
+        An argument has another shape than the model's, or is not of floating point.
+
     Notes
     -----
     ``(X'V^-1X)^-1 X'V^-1 (y - offset)``, as in Bates et al. (2015), section 3.2.
@@ -249,6 +304,11 @@ def fixed_effects(theta: Array, data: CrossProducts) -> Array:
     ...     print(lj.fixed_effects(jnp.array([0.8483237952922]), data).round(4))
     [1527.5]
     """
+    return _fixed_effects(_checked(theta, data), data)
+
+
+@compiled()
+def _fixed_effects(theta: Array, data: CrossProducts) -> Array:
     beta = solve_fixed(data.elimination.reduce(data.standard_factors(theta)).gram).beta
     return data.beta_ols + data.scale * (data.fixed_inverse @ beta)
 
@@ -269,6 +329,11 @@ def residual_sd(theta: Array, data: CrossProducts, *, reml: bool = True) -> Arra
     Array, scalar
         In the units of y.
 
+    Raises
+    ------
+    LmmError
+        An argument has another shape than the model's, or is not of floating point.
+
     Notes
     -----
     ``r / sqrt(n)``, or ``r / sqrt(n - p)`` under REML: Bates et al. (2015), section 3.4.
@@ -282,5 +347,11 @@ def residual_sd(theta: Array, data: CrossProducts, *, reml: bool = True) -> Arra
     ...     print(lj.residual_sd(jnp.array([0.8483237952922]), data).round(4))
     49.5101
     """
+    check_flag("reml", reml)
+    return _residual_sd(_checked(theta, data), data, bool(reml))
+
+
+@compiled("reml")
+def _residual_sd(theta: Array, data: CrossProducts, reml: bool) -> Array:
     rss = solve_fixed(data.elimination.reduce(data.standard_factors(theta)).gram).rss
     return data.scale * jnp.sqrt(rss / residual_df(data, reml))

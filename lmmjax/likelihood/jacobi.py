@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from lmmjax.likelihood.segments import varying_like
+
 #: Up to this size the rotations of a sweep are written out.
 UNROLL = 4
 #: Beyond this size LAPACK is left to it.
@@ -36,7 +38,8 @@ def symmetric_eigen(matrix: Array) -> tuple[Array, Array]:
         vectors, values = lax.linalg.eigh(matrix, symmetrize_input=False)
         return values, vectors
     if m <= UNROLL:
-        state = lax.fori_loop(0, SWEEPS[m], lambda _, s: _sweep(*s), (matrix, eye))
+        state = matrix, varying_like(eye, matrix)
+        state = lax.fori_loop(0, SWEEPS[m], lambda _, s: _sweep(*s), state)
         return jnp.diagonal(state[0]), state[1]
     return _parallel(matrix)
 

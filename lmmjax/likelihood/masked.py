@@ -38,9 +38,10 @@ def masked_cross_products(prepared: Prepared, y: Array, present: Array) -> Cross
     """
     groups = prepared.own_groups
     count, L = groups.count, jnp.arange(groups.count)
-    here = present.astype(y.dtype)
+    root_weights = jnp.asarray(prepared.root_weights)
+    here = (present & (root_weights > 0)).astype(y.dtype)
     fixed = here[:, None] * prepared.basis.q
-    weighted = here * prepared.root_weights * (y - prepared.offset)
+    weighted = here * root_weights * (y - prepared.offset)
     # Least squares on what is left of the basis, which is not orthonormal any more.
     half, _ = inverse_factor(matmul(fixed.T, fixed))
     coefficient = jnp.zeros(fixed.shape[1], y.dtype)
@@ -80,12 +81,12 @@ def masked_cross_products(prepared: Prepared, y: Array, present: Array) -> Cross
         beta_ols=matmul(jnp.asarray(prepared.basis.inverse), coefficient),
         scale=scale,
         transforms=prepared.transforms,
-        sum_log_weights=2.0 * jnp.sum(here * jnp.log(jnp.asarray(prepared.root_weights))),
+        sum_log_weights=2.0 * jnp.sum(jnp.where(here > 0, jnp.log(root_weights), 0.0)),
         start=moment_start(
             prepared.equations,
             prepared.search_structures,
             [jnp.sum(root * c[:, None, -1], axis=0)],
-            prepared.n_obs,
+            jnp.asarray(prepared.n_obs, y.dtype),
             variance,
         ),
         n_obs=n_obs,

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from lmmjax.likelihood.arguments import beta_of, check_is, compiled, response_of, theta_of
 from lmmjax.likelihood.crossproducts import Prepared, cross_products
 from lmmjax.likelihood.deviance import residual_vector
 
@@ -31,6 +32,11 @@ def conditional_modes(beta: Array, theta: Array, prepared: Prepared, y: Array) -
     tuple of Array
         One per term, shape (L_t, k_t): coefficients of each level.
 
+    Raises
+    ------
+    LmmError
+        An argument has another shape than the model's, or is not of floating point.
+
     Notes
     -----
     ``b = Lambda Lambda' Z' V^-1 (y - X beta)`` (Robinson 1991, Stat. Sci. 6(1), section 2), with
@@ -49,7 +55,16 @@ def conditional_modes(beta: Array, theta: Array, prepared: Prepared, y: Array) -
     ...     print(b[:, 0].round(1))
     [-17.6   0.4  28.6 -23.1  56.7 -45. ]
     """
+    check_is("prepared", prepared, Prepared, "lj.prepare_design")
+    beta, theta = beta_of(beta, prepared.n_fixed), theta_of(prepared, theta)
+    y = response_of(y, prepared.n_rows)
+    return _conditional_modes(beta, theta, prepared, jnp.asarray(y, jnp.result_type(y, float)))
 
+
+@compiled()
+def _conditional_modes(
+    beta: Array, theta: Array, prepared: Prepared, y: Array
+) -> tuple[Array, ...]:
     def half_square(response: Array) -> tuple[Array, Any]:
         data = cross_products(prepared, response)
         factors = data.standard_factors(theta)
@@ -58,7 +73,9 @@ def conditional_modes(beta: Array, theta: Array, prepared: Prepared, y: Array) -
 
     gradient, (data, factors) = jax.grad(half_square, has_aux=True)(y)
     # sqrt(w) V^-1 sqrt(w) (y - X beta), in the weighted rows that Z_s is made of.
-    weighted = gradient / jnp.asarray(prepared.root_weights)
+    # Rows without weight, as padding has, are zero there.
+    root = jnp.asarray(prepared.root_weights)
+    weighted = jnp.where(root > 0, gradient / jnp.where(root > 0, root, 1.0), 0.0)
     modes = []
     for rows, index, count, factor, transform in zip(
         prepared.term_rows,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ import numpy as np
 from lmmjax.errors import LmmError
 from lmmjax.likelihood.crossed import Crossed
 from lmmjax.likelihood.moments import pair_indices
+from lmmjax.likelihood.rowgroups import rounded_up
 from lmmjax.likelihood.segments import segment_sum
 
 #: Terms beside the chain with at most this many effects in all are kept as dense columns.
@@ -249,23 +251,30 @@ def crossed_template(
     within = np.zeros((fixed.shape[1] + 1, fixed.shape[1] + 1))
     within[:-1, :-1] = residual.T @ residual
     by_column = np.argsort(np.tile(column, k), kind="stable")
+    by_row = np.concatenate([(level + a * levels).astype(small) for a in range(k)])
     return Crossed(
         root=root,
         columns=np.concatenate([c, np.zeros((k, 1, levels))], axis=1),
-        product=product,
-        product_source=source,
-        product_target=np.tile(target, len(products)) if k > 1 else target,
-        entry=value.reshape(-1)[by_column],
-        entry_source=np.concatenate([(level + a * levels).astype(small) for a in range(k)])[
-            by_column
-        ],
-        entry_target=np.tile(column.astype(small), k)[by_column],
+        product=_filled(product, 0.0),
+        product_source=_filled(source, 0),
+        product_target=_filled(np.tile(target, len(products)) if k > 1 else target, 0),
+        entry=_filled(value.reshape(-1)[by_column], 0.0),
+        entry_source=_filled(by_row[by_column], 0),
+        # In order: what fills up comes last.
+        entry_target=_filled(np.tile(column.astype(small), k)[by_column], q - 1),
         rest_within=np.tril(rest_within),
         cross_within=cross,
         within=within,
         order=plan.order,
         rest_levels=plan.rest_levels,
     )
+
+
+def _filled(array: np.ndarray, value: float) -> np.ndarray:
+    """Return a list of entries with a few that add zero, so that similar designs share a shape."""
+    # By the allocation of their rows designs differ by about the square root.
+    size = rounded_up(array.size, 64, share=max(8, math.isqrt(array.size) // 4))
+    return np.pad(array, (0, size - array.size), constant_values=value)
 
 
 def _rest_gram(rows: Rows, starts: np.ndarray, q: int) -> np.ndarray:

@@ -96,7 +96,7 @@ class SparseGain:
         slot = np.full(count, -1)
         slot[levels] = np.arange(levels.size)
         source_level = self.entry_source % count
-        take = slot[source_level] >= 0
+        take = (slot[source_level] >= 0) & (self.entry != 0)  # without what only fills it up
         c = np.zeros((levels.size, k, self.n_rest + r))
         own = slot[source_level[take]], self.entry_source[take] // count, self.entry_target[take]
         c[own] = self.entry[take]

@@ -28,6 +28,11 @@ def written_out(limit: int = 4096) -> Iterator[None]:
         _LIMIT.reset(token)
 
 
+def writes_out() -> bool:
+    """Whether what is traced now has its products written out."""
+    return bool(_LIMIT.get())
+
+
 def matmul(left: Array, right: Array) -> Array:
     """``left @ right``, either of them a vector, a matrix, or a stack of matrices."""
     limit = _LIMIT.get()

@@ -16,8 +16,23 @@ import numpy as np
 from lmmjax.likelihood.pytree import register, static
 from lmmjax.likelihood.segments import namespace
 
-#: A table may be this many times as large as the rows; beyond, sums are scattered.
-PADDING = 3
+#: A table may be this many times as large as the rows, and of this many entries in any case;
+#: beyond, sums are scattered.
+PADDING, SMALL = 3, 1024
+
+
+def rounded_up(size: int, least: int, share: int = 4) -> int:
+    """Return the size of an array that holds ``size``: multiples of ``least``, or ``1 / share``.
+
+    Designs that differ in the allocation of their rows then share what is compiled.
+
+    Examples
+    --------
+    >>> [rounded_up(size, least=4) for size in (1, 4, 5, 17, 33, 1000)]
+    [4, 4, 8, 20, 40, 1024]
+    """
+    step = max(least, (1 << max(size.bit_length() - 1, 0)) // share)
+    return max(-(-size // step), 1) * step
 
 
 @register
@@ -28,8 +43,9 @@ class RowGroups:
     Attributes
     ----------
     index : Array of int, shape (n,)
-    table : Array of int, shape (count, longest), or None
+    table : Array of int, shape (count, length), or None
         Rows of each group, ``n`` where it has no more; None where groups differ too much in size.
+        The lines are a little longer than the longest group: see :func:`rounded_up`.
     count : int
     in_order : bool
         Whether groups of one size follow each other: then the rows are the table.
@@ -70,15 +86,19 @@ class RowGroups:
         return by_group[self.index]
 
 
-def row_groups(index: np.ndarray, count: int) -> RowGroups:
-    """Lay out the rows by ``index``, shape (n,), with values below ``count``."""
+def row_groups(index: np.ndarray, count: int, least: int = 4) -> RowGroups:
+    """Lay out the rows by ``index``, shape (n,), with values below ``count``.
+
+    Lines of the table are of lengths that :func:`rounded_up` gives for ``least``.
+    """
     n = index.shape[0]
     sizes = np.bincount(index, minlength=count)
     longest = int(sizes.max(initial=0))
     if n and np.all(sizes == longest) and np.all(np.diff(index) >= 0):
         return RowGroups(index, None, count, True)
-    if longest * count > PADDING * max(n, 64):
+    if longest * count > max(PADDING * n, SMALL):
         return RowGroups(index, None, count, False)
+    longest = rounded_up(longest, least)
     table = np.full((count, longest), n, np.int32)
     order = np.argsort(index, kind="stable")
     place = np.arange(n) - np.repeat(np.cumsum(sizes) - sizes, sizes)

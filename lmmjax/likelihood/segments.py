@@ -7,11 +7,33 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 
 def namespace(*arrays: Any) -> Any:
     """``jax.numpy`` if any array is JAX's (traced or not), else ``numpy``."""
     return jnp if any(isinstance(a, jax.Array) for a in arrays) else np
+
+
+def varying_like(constant: Any, reference: Any) -> Any:
+    """Return a constant that a loop starts with, typed as what the loop makes of it.
+
+    Inside of ``shard_map`` a type says over which axes of the devices a value varies, and a loop
+    must keep it.
+    """
+    missing = tuple(_varying_axes(reference) - _varying_axes(constant))
+    if not missing:
+        return constant
+    if hasattr(lax, "pcast"):
+        return lax.pcast(constant, missing, to="varying")
+    return lax.pvary(constant, missing)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _varying_axes(x: Any) -> frozenset[str]:
+    # By the names that versions of JAX have for it; without any there is nothing to keep.
+    kind = jax.typeof(x) if hasattr(jax, "typeof") else None
+    manual = getattr(kind, "manual_axis_type", None)
+    return getattr(kind, "vma", frozenset()) if manual is None else manual.varying
 
 
 def segment_sum(values: Any, index: Any, count: int) -> Any:

@@ -147,6 +147,8 @@ def inverse_factor(matrix: Array) -> tuple[Array, Array]:
     logdet : Array, shape (...)
     """
     k = matrix.shape[0]
+    if not k:  # as of a model without fixed effects
+        return matrix, jnp.zeros(matrix.shape[2:], matrix.dtype)
     if k > UNROLL:
         inverse, shares, logdet = _inverse_ldl_loop(matrix)
         return jnp.sqrt(shares)[:, None] * inverse, logdet

@@ -43,7 +43,7 @@ class FixedBasis:
 @register
 @dataclass(frozen=True)
 class ResponseScale:
-    """``sqrt(w) (y - offset) = Q R beta_ols + scale * residual``, ``|residual| = 1``."""
+    """``sqrt(w) (y - offset) = Q R beta_ols + scale * residual``, ``|residual| = 1`` (or 0)."""
 
     beta_ols: Any
     scale: Any
@@ -69,8 +69,14 @@ def scale_response(basis: FixedBasis, weighted: Any) -> tuple[ResponseScale, Any
     residual = weighted - matmul(q, coefficient)
     again = matmul(residual, q)  # once more: the first pass leaves rounding of the size of y
     residual = residual - matmul(q, again)
-    scale = xp.sqrt(xp.sum(residual * residual))
-    if xp is np and not scale > 1e-14 * np.sqrt(weighted @ weighted):
+    square = xp.sum(residual * residual)
+    if xp is np and not np.isfinite(square):
+        bad = np.flatnonzero(~np.isfinite(weighted))
+        where = f"y is not finite in row {bad[0]}" if bad.size else "y's sum of squares overflows"
+        raise DataError(f"{where}: leave such rows out, or give y in another unit")
+    # Any scale will do for a residual of zero, and one leaves the derivatives what they are.
+    scale = xp.where(square > 0, xp.sqrt(xp.where(square > 0, square, 1.0)), 1.0)
+    if xp is np and not square > (1e-14) ** 2 * (weighted @ weighted):
         raise DataError(
             "The response is an exact linear function of the fixed effects: nothing is left for "
             "random effects or residual variance. Check for a copy of the response among the "

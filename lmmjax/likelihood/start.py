@@ -183,7 +183,7 @@ def moment_start(
     equations: MomentEquations,
     structures: Sequence[tuple[Covariance, ...]],
     sums: Sequence[Any],
-    n_obs: int,
+    n_obs: Any,
     variance: Any,
 ) -> Any:
     """Search parameters of all terms.
@@ -195,7 +195,7 @@ def moment_start(
         Search forms, per term, per bar.
     sums : sequence of Array, each (k_t, L_t)
         ``t_j`` of the unit-length least-squares residual.
-    n_obs : int
+    n_obs : scalar
         Number of rows.
     variance : scalar
         A guess of the residual variance, used with a single term.

@@ -11,7 +11,8 @@ import numpy as np
 from lmmjax.errors import DataError, LmmError
 from lmmjax.estimate import Estimate
 from lmmjax.fitting import fit_data, prepare_design
-from lmmjax.likelihood.crossproducts import Prepared, cross_products, prepare
+from lmmjax.likelihood.crossproducts import Prepared, cross_products
+from lmmjax.likelihood.preparation import analyse
 from lmmjax.many.engine import is_elementwise
 from lmmjax.many.fits import ManyFits
 from lmmjax.many.runner import fit_chunks
@@ -124,7 +125,7 @@ def rows_present(prepared: Prepared, present: np.ndarray) -> Prepared:
             strict=True,
         )
     ]
-    return prepare(
+    return analyse(
         basis @ factor / root[:, None],
         rows,
         prepared.structures,

@@ -179,7 +179,7 @@ def statistics_sampler(prepared: Prepared) -> StatisticsSampler:
     active = np.stack([template.root[a, a] != 0 for a in range(k)]).astype(np.float64)
     n_active = np.sum(active[:, pattern])
     # Of any response: this one is not a combination of the fixed effects.
-    some = np.random.default_rng(0).standard_normal(prepared.n_obs)
+    some = np.random.default_rng(0).standard_normal(prepared.n_rows)
     data = cross_products(prepared, some)
     elimination = data.elimination
     assert isinstance(elimination, MomentBlocks)

@@ -10,8 +10,8 @@ import numpy as np
 from lmmjax.arguments import check_whole
 from lmmjax.design import Design
 from lmmjax.errors import LmmError, LmmWarning, warn
-from lmmjax.likelihood.crossproducts import default_structures
 from lmmjax.likelihood.plan import is_nested
+from lmmjax.likelihood.preparation import default_structures
 
 if TYPE_CHECKING:
     from lmmjax.result import LinearMixedModelResult

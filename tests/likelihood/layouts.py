@@ -18,7 +18,8 @@ from brute_force import Exact, Problem, to_numbers
 
 from lmmjax.covariance import Covariance, Unstructured
 from lmmjax.likelihood import plan
-from lmmjax.likelihood.crossproducts import CrossProducts, Prepared, cross_products, prepare
+from lmmjax.likelihood.crossproducts import CrossProducts, Prepared, cross_products
+from lmmjax.likelihood.preparation import prepare
 
 #: Compiled once and run a few times: half of the time to compile is spent on speed. Whole fits are
 #: tested as users compile them.

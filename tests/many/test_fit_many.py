@@ -175,3 +175,15 @@ def test_missing_responses_leave_their_rows_out_of_that_fit(name):
         np.testing.assert_allclose(many.beta[r], single.beta, atol=1e-8)
         np.testing.assert_allclose(many.se[r], single.bse, rtol=1e-7)
         np.testing.assert_allclose(many.df[r], single.df, rtol=1e-5)
+
+
+def test_a_missing_response_in_a_model_without_fixed_effects() -> None:
+    frame = lj.datasets.load("Dyestuff").assign(Yield=lambda d: d["Yield"] - 1500.0)
+    design = lj.build_design("Yield ~ 0 + (1 | Batch)", frame)
+    Y = np.tile(frame["Yield"].to_numpy(float), (2, 1))
+    Y[1, 3] = np.nan
+    many = lj.fit_many(design, Y)
+    singles = [lj.lmm("Yield ~ 0 + (1 | Batch)", d) for d in (frame, frame.drop(index=3))]
+    np.testing.assert_allclose(many.criterion, [s.criterion for s in singles], rtol=1e-10)
+    np.testing.assert_allclose(many.theta[:, 0], [s.theta[0] for s in singles], rtol=1e-6)
+    assert many.beta.shape == (2, 0)
