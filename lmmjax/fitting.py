@@ -193,6 +193,8 @@ def _one_kernel(data: CrossProducts | Prepared, *_: Any) -> bool:
 
 
 fit_data = Kernel(estimate, _one_kernel)
+#: What other minimisers are given, by REML or not: always the same objects.
+_CRITERIA = {reml: partial(value_and_gradient, reml=reml) for reml in (False, True)}
 _estimate_response = Kernel(estimate_response, _one_kernel)
 _estimate_at = Kernel(estimate_at)
 _estimate_large = Kernel(estimate_large)
@@ -273,7 +275,7 @@ def fit_response(
         name = "newton"
     else:
         with double_precision():
-            end = minimize(optimizer, partial(value_and_gradient, reml=reml), data.start, (data,))
+            end = minimize(optimizer, _CRITERIA[reml], data.start, (data,))
         result = _estimate_at(np.asarray(end.theta), np.int32(end.iterations), data, reml=reml)
         name = optimizer if isinstance(optimizer, str) else "optax"
     return Fitted(prepared, y, reml, name, result)

@@ -51,3 +51,23 @@ def test_a_minimiser_that_stops_early_is_reported() -> None:
 def test_unknown_minimisers_are_refused(wrong: object) -> None:
     with pytest.raises(lj.LmmError, match="optimizer"):
         check_optimizer(wrong)
+
+
+def test_transformations_made_alike_share_what_is_compiled() -> None:
+    """``optax.adam(0.02)`` makes new closures at each call; their content is what counts."""
+    import optax
+
+    from lmmjax.optimize.external import _run_optax, _Transformation
+
+    def adam(rate: float) -> _Transformation:
+        return _Transformation(optax.adam(optax.cosine_decay_schedule(rate, 500)))
+
+    assert adam(0.02) == adam(0.02)
+    assert hash(adam(0.02)) == hash(adam(0.02))
+    assert adam(0.02) != adam(0.03)
+    assert _Transformation(optax.adam(0.02)) != _Transformation(optax.adamw(0.02))
+    lj.lmm(FORMULA, unbalanced(), optimizer=optax.adam(0.02))
+    before = _run_optax._cache_size()
+    fits = [lj.lmm(FORMULA, unbalanced(), optimizer=optax.adam(0.02)) for _ in range(2)]
+    assert _run_optax._cache_size() == before
+    assert fits[0].criterion == fits[1].criterion
