@@ -24,8 +24,6 @@ FACTORS = {
     "warpbreaks": ["loom"],
     "sim_coef": ["var1", "var3"],
     "sim_lagoons": ["lagoon", "habitat"],
-    "sim_missing_cell": ["a", "b", "r"],
-    "sim_left_out": ["lc", "g1", "g3"],
     "sim_nested": ["bird", "day"],
 }
 #: Orders of levels that are not alphabetical.
