@@ -6,6 +6,8 @@ line can answer without loading JAX.
 
 from typing import TYPE_CHECKING
 
+__version__ = "0.1.0"
+
 if TYPE_CHECKING:
     # What type checkers and editors read; a test holds it to the table below.
     from lmmjax import covariance as covariance
@@ -112,7 +114,9 @@ else:
         from importlib import import_module
 
         if name not in _HOME:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            words = import_module(f"{__name__}.elsewhere")
+            advice = words.advice_on_name(name, words.IN_PACKAGE, _HOME)
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}{advice}")
         module = _HOME[name]
         if module:
             value = getattr(import_module(f"{__name__}.{module}"), name)
@@ -122,4 +126,4 @@ else:
         return value
 
     def __dir__():
-        return sorted({*globals(), *_HOME})
+        return ["__doc__", "__version__", *__all__]

@@ -1,4 +1,4 @@
-"""Checks of single arguments: whole numbers, and shares."""
+"""Checks of single arguments: whole numbers, shares, and the method of estimation."""
 
 from __future__ import annotations
 
@@ -21,3 +21,22 @@ def check_share(name: str, value: Any) -> None:
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     if not number or not 0 < value < 1:
         raise LmmError(f"{name} must lie between 0 and 1, not {value!r}")
+
+
+def is_reml(method: Any) -> bool:
+    """Return whether ``"REML"`` is asked for, or ``"ML"``, in small letters or large.
+
+    Raises
+    ------
+    LmmError
+        It is neither.
+
+    Examples
+    --------
+    >>> is_reml("reml"), is_reml("ML")
+    (True, False)
+    """
+    found = method.upper() if isinstance(method, str) else method
+    if found not in ("REML", "ML"):
+        raise LmmError(f"method must be 'REML' or 'ML', not {method!r}")
+    return found == "REML"

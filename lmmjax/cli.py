@@ -134,9 +134,9 @@ def _parser() -> argparse.ArgumentParser:
 
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        from importlib.metadata import version
+        from lmmjax import __version__
 
-        print(f"lmmjax {version('lmmjax')}")
+        print(f"lmmjax {__version__}")
         parser.exit()
 
 

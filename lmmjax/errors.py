@@ -21,9 +21,9 @@ class LmmError(ValueError):
     Examples
     --------
     >>> import lmmjax as lj
-    >>> lj.lmm("Yield ~ 1 + (1 | Batch)", lj.datasets.load("Dyestuff"), method="reml")
+    >>> lj.lmm("Yield ~ 1 + (1 | Batch)", lj.datasets.load("Dyestuff"), method="OLS")
     Traceback (most recent call last):
-    lmmjax.errors.LmmError: method must be 'REML' or 'ML', not 'reml'
+    lmmjax.errors.LmmError: method must be 'REML' or 'ML', not 'OLS'
     """
 
 
@@ -62,6 +62,18 @@ class FormulaError(LmmError):
             if position is not None:
                 message += "\n    " + " " * position + "^" * max(1, length)
         super().__init__(message)
+
+
+class ArgumentError(LmmError, TypeError):
+    """A keyword that a function does not have: it says which one to write.
+
+    Examples
+    --------
+    >>> import lmmjax as lj
+    >>> lj.lmm("Yield ~ 1 + (1 | Batch)", lj.datasets.load("Dyestuff"), REML=False)
+    Traceback (most recent call last):
+    lmmjax.errors.ArgumentError: lmm() has no argument 'REML': write method='ML'
+    """
 
 
 class DataError(LmmError):

@@ -6,10 +6,12 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from lmmjax.arguments import is_reml
 from lmmjax.covariance import Covariance, Unstructured
 from lmmjax.design import build_design
 from lmmjax.errors import LmmError
 from lmmjax.fitting import fit_response, prepare_design
+from lmmjax.keywords import known_keywords
 from lmmjax.likelihood.preparation import default_structures
 from lmmjax.messages import warn_about
 from lmmjax.optimize.external import check_optimizer
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from lmmjax.design import Design, RandomTerm
 
 
+@known_keywords
 def lmm(
     formula: str,
     data: Any,
@@ -41,7 +44,7 @@ def lmm(
     data : pandas.DataFrame, mapping of arrays, or polars, pyarrow and other eager frames
         One row per observation. It is not copied where that can be avoided.
     method : {"REML", "ML"}, default "REML"
-        Restricted or full maximum likelihood.
+        Restricted or full maximum likelihood; small letters will do.
     weights : array, shape (number of rows,), or str, optional
         Prior weights (an array or a column's name): a row's residual variance is sigma² / weight.
     offset : array, shape (number of rows,), or str, optional
@@ -102,8 +105,7 @@ def lmm(
               Days         5.9221  0.066
      Residual             25.5918
     """
-    if method not in ("REML", "ML"):
-        raise LmmError(f"method must be 'REML' or 'ML', not {method!r}")
+    reml = is_reml(method)
     check_optimizer(optimizer)
     design = build_design(
         formula,
@@ -116,7 +118,7 @@ def lmm(
         structured=_structured(covariance),
     )
     prepared = prepare_design(design, _structures(design, covariance))
-    raw = fit_response(prepared, design.y, reml=method == "REML", optimizer=optimizer)
+    raw = fit_response(prepared, design.y, reml=reml, optimizer=optimizer)
     fit = LinearMixedModelResult(design, raw, str(formula), _reference(data))
     warn_about(fit)
     return fit

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from lmmjax.elsewhere import ON_FIT, advice_on_name
 from lmmjax.errors import DataError
 from lmmjax.fitting import refit_response
+from lmmjax.keywords import methods_know_keywords
 from lmmjax.messages import warn_about
 from lmmjax.results.diagnostics import Diagnostics
 from lmmjax.results.intervals import Intervals
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from lmmjax.reading.summary import Summary
 
 
+@methods_know_keywords
 @dataclass(frozen=True, eq=False, repr=False)
 class LinearMixedModelResult(Testing, MarginalMeans, Intervals, Shares, Diagnostics, Simulating):
     """A fitted linear mixed model.
@@ -61,6 +64,16 @@ class LinearMixedModelResult(Testing, MarginalMeans, Intervals, Shares, Diagnost
         if self.is_singular:
             state += ", singular"
         return f"<{type(self).__name__}: {self.formula}, {self.method}, {self.nobs} obs, {state}>"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Answer a name that a fit does not have with the one that it has."""
+            if name.startswith("_") or hasattr(type(self), name):
+                # What a property of this name raised itself is not to be hidden.
+                return object.__getattribute__(self, name)
+            advice = advice_on_name(name, ON_FIT, dir(type(self)))
+            raise AttributeError(f"a fit has no attribute {name!r}{advice}")
 
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()

@@ -14,6 +14,7 @@ from lmmjax.bootstrap.refits import refit_responses
 from lmmjax.errors import LmmError
 from lmmjax.inference.comparison import refit_ml
 from lmmjax.inference.contrasts import f_upper
+from lmmjax.keywords import known_keywords
 from lmmjax.studies.progress import Progress
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ class BootstrapTest:
         return "\n".join([*lines, self.frame.to_string(float_format=lambda x: f"{x:.4g}")])
 
 
+@known_keywords
 def pb_test(
     large: LinearMixedModelResult,
     small: LinearMixedModelResult,

@@ -24,6 +24,7 @@ from lmmjax.bootstrap.schemes import (
 )
 from lmmjax.bootstrap.statistic import Statistic, evaluate
 from lmmjax.errors import ConvergenceWarning, LmmError, warn
+from lmmjax.keywords import methods_know_keywords
 from lmmjax.many.fit_many import fit_many
 from lmmjax.many.fits import ManyFits
 from lmmjax.reading.coefficients import check_level
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from lmmjax.result import LinearMixedModelResult
 
 
+@methods_know_keywords
 @dataclass(frozen=True, eq=False, repr=False)
 class Bootstrap:
     """Bootstrap replicates of a fit; made by :meth:`lmmjax.LinearMixedModelResult.bootstrap`.

@@ -9,6 +9,7 @@ import numpy as np
 
 from lmmjax.errors import DataError, LmmError
 from lmmjax.fitting import fit_response
+from lmmjax.keywords import known_keywords
 
 if TYPE_CHECKING:
     from lmmjax.inference.anova import AnovaTable
@@ -30,6 +31,7 @@ def refit_ml(fit: LinearMixedModelResult) -> LinearMixedModelResult:
     return replace(fit, raw=fit_response(fit.raw.prepared, fit.raw.y, reml=False))
 
 
+@known_keywords
 def anova(
     *fits: Any,
     refit: bool = True,

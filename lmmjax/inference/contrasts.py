@@ -6,6 +6,7 @@ denominator df of a several-df F are in :mod:`lmmjax.inference.pooled`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -53,7 +54,8 @@ class FTest(NamedTuple):
 
 def check_method(ddf: str) -> str:
     """A method of degrees of freedom, in small letters, or an error."""
-    found = ddf.lower().replace("_", "-") if isinstance(ddf, str) else ddf
+    found = "-".join(re.split(r"[\W_]+", ddf.lower())) if isinstance(ddf, str) else ddf
+    found = "kenward-roger" if found in ("kr", "kenwardroger") else found
     if found not in METHODS:
         raise LmmError(f"ddf must be one of {', '.join(map(repr, METHODS))}, not {ddf!r}")
     return found

@@ -20,6 +20,7 @@ from lmmjax.inference.marginal_contrasts import contrasts_of
 from lmmjax.inference.marginal_table import table_of
 from lmmjax.inference.multiplicity import Family, check_adjustment, check_side
 from lmmjax.inference.response_scale import Scale, check_back
+from lmmjax.keywords import methods_know_keywords
 from lmmjax.reading.coefficients import check_level
 from lmmjax.reading.marginal_means import Shown
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from lmmjax.result import LinearMixedModelResult
 
 
+@methods_know_keywords
 @dataclass(frozen=True, eq=False, repr=False)
 class MarginalEstimates(Shown):
     """Means, trends or contrasts of a fit: prints as in R's emmeans, and is a frame.

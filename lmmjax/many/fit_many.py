@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import jax
 import numpy as np
 
+from lmmjax.arguments import is_reml
 from lmmjax.errors import DataError, LmmError
 from lmmjax.estimate import Estimate
 from lmmjax.fitting import fit_data, prepare_design
+from lmmjax.keywords import known_keywords
 from lmmjax.likelihood.crossproducts import Prepared, cross_products
 from lmmjax.likelihood.preparation import analyse
 from lmmjax.many.engine import is_elementwise
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from lmmjax.result import LinearMixedModelResult
 
 
+@known_keywords
 def fit_many(
     model: Design | LinearMixedModelResult,
     Y: Any,
@@ -156,17 +159,16 @@ def design_and_method(
     model: Design | LinearMixedModelResult, method: str | None
 ) -> tuple[Design, bool]:
     """The design of a model, and whether to fit by REML: as asked for, or as the fit was."""
-    if method not in (None, "REML", "ML"):
-        raise LmmError(f"method must be 'REML' or 'ML', not {method!r}")
+    asked = None if method is None else is_reml(method)
     if hasattr(model, "raw"):  # a fit
-        reml = model.raw.reml if method is None else method == "REML"  # type: ignore[union-attr]
+        reml = model.raw.reml if asked is None else asked  # type: ignore[union-attr]
         return model.design, bool(reml)  # type: ignore[union-attr]
     if not hasattr(model, "terms"):
         raise LmmError(
             "the model must be a Design (lj.build_design, lj.Design.from_formula) or a fit, not "
             f"{type(model).__name__}"
         )
-    return model, method != "ML"  # type: ignore[return-value]
+    return model, asked is not False  # type: ignore[return-value]
 
 
 def checked_responses(Y: Any, n: int) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 from lmmjax.errors import LmmError
 from lmmjax.estimate import Estimate
 from lmmjax.inference.boundary import bars_at_boundary
+from lmmjax.keywords import methods_know_keywords
 from lmmjax.optimize.solution import Status
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from lmmjax.likelihood.crossproducts import Prepared
 
 
+@methods_know_keywords
 @dataclass(frozen=True, eq=False, repr=False)
 class ManyFits:
     """Fits of one model to many responses.

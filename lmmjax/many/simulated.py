@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from lmmjax.errors import LmmError
+from lmmjax.keywords import known_keywords
 from lmmjax.many.fit_many import resolve
 from lmmjax.many.fits import ManyFits
 from lmmjax.many.runner import fit_chunks
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from lmmjax.simulation.parameters import TrueParameters
 
 
+@known_keywords
 def fit_simulated(
     model: Design | LinearMixedModelResult,
     parameters: TrueParameters,

@@ -11,6 +11,7 @@ import numpy as np
 
 from lmmjax.errors import LmmError
 from lmmjax.inference.profiling import CLOSE, Curve, profile_curves
+from lmmjax.keywords import methods_know_keywords
 from lmmjax.reading.coefficients import check_level
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 STEEP = 3.0
 
 
+@methods_know_keywords
 @dataclass(frozen=True, eq=False, repr=False)
 class Profile(Mapping[str, Curve]):
     """Profile likelihood of a fit's parameters; maps their names to their curves.

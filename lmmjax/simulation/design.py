@@ -11,6 +11,7 @@ import numpy as np
 
 from lmmjax.arguments import check_whole
 from lmmjax.errors import LmmError
+from lmmjax.keywords import known_keywords
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 RANDOM_COVARIATES = ("normal", "uniform")
 
 
+@known_keywords
 def simulate_design(
     groups: int | Mapping[str, int] = 50,
     per_group: int | Sequence[Any] | Callable[..., Any] | None = None,

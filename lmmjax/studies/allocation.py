@@ -10,6 +10,7 @@ import numpy as np
 
 from lmmjax.arguments import check_share, check_whole
 from lmmjax.errors import LmmError
+from lmmjax.keywords import known_keywords
 from lmmjax.simulation.parameters import TrueParameters
 from lmmjax.studies.analytic import AnalyticPower, PowerProblem, resolved
 from lmmjax.studies.budget import Budget, best_on_budget
@@ -110,6 +111,7 @@ class Allocation:
         return "\n".join(lines)
 
 
+@known_keywords
 def optimize_design(
     model: Design | LinearMixedModelResult | Callable[..., Design],
     parameters: TrueParameters | Callable[[Design], TrueParameters] | None = None,

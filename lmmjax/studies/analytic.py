@@ -14,6 +14,7 @@ from lmmjax.arguments import check_share
 from lmmjax.compiled import Kernel
 from lmmjax.errors import LmmError
 from lmmjax.inference.hypotheses import Hypotheses, as_hypotheses
+from lmmjax.keywords import known_keywords
 from lmmjax.many.contests import independent_rows
 from lmmjax.many.fit_many import design_and_method
 from lmmjax.simulation.parameters import TrueParameters, aligned_parameters
@@ -233,6 +234,7 @@ def read_test(test: Any, names: Sequence[str]) -> Hypotheses:
     return found
 
 
+@known_keywords
 def analytic_power(
     model: Design | LinearMixedModelResult,
     parameters: TrueParameters | None = None,

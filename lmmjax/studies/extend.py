@@ -10,6 +10,7 @@ import numpy as np
 from lmmjax.arguments import check_whole
 from lmmjax.design import Design
 from lmmjax.errors import LmmError, LmmWarning, warn
+from lmmjax.keywords import known_keywords
 from lmmjax.likelihood.plan import is_nested
 from lmmjax.likelihood.preparation import default_structures
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from lmmjax.result import LinearMixedModelResult
 
 
+@known_keywords
 def extend(
     model: Design | LinearMixedModelResult,
     along: str | None = None,

@@ -16,6 +16,7 @@ from lmmjax.checks import spanned
 from lmmjax.errors import LmmError
 from lmmjax.inference.contrasts import check_method
 from lmmjax.inference.kenward_roger import check_reml
+from lmmjax.keywords import known_keywords
 from lmmjax.many.fit_many import fit_many, resolve
 from lmmjax.many.fits import ManyFits
 from lmmjax.many.runner import chunk_lanes, fit_chunks
@@ -141,6 +142,7 @@ class PowerResult:
         return "\n".join(lines)
 
 
+@known_keywords
 def power(
     model: Design | LinearMixedModelResult,
     parameters: TrueParameters | None = None,
