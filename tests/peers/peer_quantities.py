@@ -314,11 +314,6 @@ def anova_rows(fit, type):
 
 
 @quantity
-def anova_df(fit, type):
-    return fit.anova(type=type).frame["NumDF"].sum()
-
-
-@quantity
 def drop1(fit, term, column, ddf="satterthwaite"):
     return _row(fit.drop1(ddf=ddf).frame, term)[column]
 
