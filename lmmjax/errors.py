@@ -76,6 +76,22 @@ class ArgumentError(LmmError, TypeError):
     """
 
 
+class UnknownNameError(LmmError, KeyError):
+    """A name that a mapping of the package does not have: it says which ones there are.
+
+    Examples
+    --------
+    >>> import lmmjax as lj
+    >>> fit = lj.lmm("Yield ~ 1 + (1 | Batch)", lj.datasets.load("Dyestuff"))
+    >>> fit.ranef()["batch"]
+    Traceback (most recent call last):
+    lmmjax.errors.UnknownNameError: no grouping factor is called 'batch': did you mean 'Batch'?
+    """
+
+    # KeyError's own shows a text in quotes.
+    __str__ = Exception.__str__
+
+
 class DataError(LmmError):
     """Data that a model cannot be fitted to (or predicted from).
 

@@ -174,3 +174,23 @@ def test_a_function_that_takes_anything_is_left_alone():
         return options
 
     assert known_keywords(anything) is anything
+
+
+def test_a_grouping_factor_by_another_name(sleep):
+    for effects in (sleep.ranef(), sleep.ranef(condvar=True).condvar, sleep.coef()):
+        with pytest.raises(KeyError, match="did you mean 'Subject'\\?") as caught:
+            effects["subject"]
+        assert isinstance(caught.value, lj.LmmError)
+        with pytest.raises(lj.LmmError, match=r"there are \['Subject'\]"):
+            effects["school"]
+        assert "school" not in effects
+        assert effects.get("school") is None
+
+
+def test_an_influence_is_drawn_as_its_fit_is(sleep):
+    found = sleep.influence()
+    drawn = [lj.plot.influence(each) for each in (sleep, found)]
+    lines = [ax.lines[0].get_ydata() for ax in drawn]
+    assert (lines[0] == lines[1]).all()
+    with pytest.raises(lj.LmmError, match="of each row: give the fit itself"):
+        lj.plot.influence(found, "Subject")

@@ -1,9 +1,12 @@
 """The public names: imported when used, the same for type checkers and at run time."""
 
 import ast
+import importlib.metadata
 import importlib.util
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import lmmjax as lj
@@ -25,7 +28,31 @@ def test_every_name_is_what_its_module_defines():
         home = importlib.import_module(f"lmmjax.{module or name}")
         assert getattr(lj, name) is (getattr(home, name) if module else home), name
         assert not module or importlib.util.find_spec(f"lmmjax.{name}") is None, name
-    assert set(lj._HOME) <= set(dir(lj))
+
+
+def test_what_completion_shows_is_public():
+    assert dir(lj) == sorted(["__doc__", "__version__", *lj._HOME])
+    assert "TYPE_CHECKING" not in dir(lj)
+    # The version is written in one place, which the installed package has it from.
+    assert lj.__version__ == importlib.metadata.version("lmmjax")
+
+
+def test_the_declared_dependencies_are_those_imported():
+    """Whatever the package imports, but for its extras, is installed with it."""
+    package = Path(lj.__file__).parent
+    imported = set()
+    for file in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                imported.add(node.module.partition(".")[0])
+    outside = imported - set(sys.stdlib_module_names) - {"lmmjax"}
+    project = tomllib.loads((package.parent / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"\W", text)[0] for text in project["dependencies"]}
+    extras = {"matplotlib", "narwhals", "tqdm"}
+    assert declared <= outside
+    assert outside - extras == declared
 
 
 def test_neither_the_import_nor_help_loads_jax():

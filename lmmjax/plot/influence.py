@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from lmmjax.errors import LmmError
+from lmmjax.inference.influence import Influence
 from lmmjax.plot.canvas import COLOURS, DATA, FAINT, MARKERS, axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from lmmjax.inference.influence import Influence
     from lmmjax.result import LinearMixedModelResult
 
 #: A rule of thumb.
@@ -22,7 +22,7 @@ NAMED = 40
 
 
 def influence(
-    fit: LinearMixedModelResult,
+    fit: LinearMixedModelResult | Influence,
     groups: str | None = None,
     kind: Literal["cooksd", "dfbetas"] = "cooksd",
     *,
@@ -36,9 +36,10 @@ def influence(
 
     Parameters
     ----------
-    fit : LinearMixedModelResult
+    fit : LinearMixedModelResult or Influence
+        A fit, or what ``fit.influence(...)`` gave.
     groups : str, optional
-        What to leave out, as in ``fit.influence``: by default single rows.
+        What to leave out of a fit, as in ``fit.influence``: by default single rows.
     kind : {"cooksd", "dfbetas"}, default "cooksd"
     ax : matplotlib.axes.Axes, optional
         Where to draw; by default on a new figure.
@@ -61,7 +62,11 @@ def influence(
     >>> lj.plot.influence(fit, "Subject").get_ylabel()
     "Cook's distance"
     """
-    return index_plot(fit.influence(groups), kind, ax=ax, label=label)
+    if not isinstance(fit, Influence):
+        fit = fit.influence(groups)
+    elif groups is not None and groups != fit.unit:
+        raise LmmError(f"this is of each {fit.unit}: give the fit itself to leave out {groups!r}")
+    return index_plot(fit, kind, ax=ax, label=label)
 
 
 def index_plot(

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+
+from lmmjax.errors import UnknownNameError
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from lmmjax.result import LinearMixedModelResult
+
+V = TypeVar("V")
+
+
+class ByGroup(dict[str, V]):
+    """A dict by grouping factor that tells, for a name it does not have, which ones it has."""
+
+    def __missing__(self, group: object) -> V:
+        by_case = {name.lower(): name for name in self}
+        close = get_close_matches(str(group).lower(), by_case, 1, 0.75)
+        there = f"did you mean {by_case[close[0]]!r}?" if close else f"there are {list(self)}"
+        raise UnknownNameError(f"no grouping factor is called {group!r}: {there}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,17 +104,20 @@ def random_effects(fit: LinearMixedModelResult, condvar: bool) -> RandomEffects:
     """Conditional modes of a fit."""
     import pandas as pd
 
-    frames = {
-        term.group: pd.DataFrame(
-            modes, index=pd.Index(term.levels, name=term.group), columns=list(term.columns)
+    frames = ByGroup(
+        (
+            term.group,
+            pd.DataFrame(
+                modes, index=pd.Index(term.levels, name=term.group), columns=list(term.columns)
+            ),
         )
         for term, modes in zip(fit.design.terms, fit.raw.modes, strict=True)
-    }
+    )
     if not condvar:
         return RandomEffects(frames)
-    covariances = {
-        term.group: fit.raw.conditional_covariances(t) for t, term in enumerate(fit.design.terms)
-    }
+    covariances = ByGroup(
+        (term.group, fit.raw.conditional_covariances(t)) for t, term in enumerate(fit.design.terms)
+    )
     return RandomEffects(frames, covariances)
 
 
@@ -111,7 +129,7 @@ def cluster_coefficients(fit: LinearMixedModelResult) -> dict[str, pd.DataFrame]
     # As in lme4: effects without a fixed counterpart come first, on zero.
     extra = dict.fromkeys(c for term in fit.design.terms for c in term.columns if c not in fixed)
     base = {**dict.fromkeys(extra, 0.0), **fixed}
-    out = {}
+    out: ByGroup[pd.DataFrame] = ByGroup()
     for term, modes in zip(fit.design.terms, fit.raw.modes, strict=True):
         values = np.tile(np.array(list(base.values())), (len(term.levels), 1))
         place = {name: i for i, name in enumerate(base)}
