@@ -32,8 +32,9 @@ from .functions import (
 
 #: Numbers in a row of a formula's own, as in ``levels = 1:20``.
 _MAX_SEQUENCE = 100_000
-#: Columns of one transform: more is a mistake, or is meant to take all memory.
-_MAX_COLUMNS = 1_000
+#: Columns of one transform, and the degree of a spline: more is a mistake, or is meant to take all
+#: memory and time.
+_MAX_COLUMNS, _MAX_DEGREE = 1_000, 20
 
 _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     **{"+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide, "^": np.power},
@@ -255,6 +256,8 @@ class Values:
         sizes = [v for v in (*options, *named.values()) if isinstance(v, int)]
         if name not in ("scale", "center", "standardize") and max(sizes, default=0) > _MAX_COLUMNS:
             raise DataError(f"{node} asks for {max(sizes)} columns: it can make {_MAX_COLUMNS}")
+        if name == "bs" and not 0 <= named.get("degree", 3) <= _MAX_DEGREE:
+            raise DataError(f"{node}: the degree must be between 0 and {_MAX_DEGREE}")
         state = self.transforms.setdefault(str(node), {})
         if name == "poly" and not state:
             _check_degree(values, str(node), options, named)

@@ -193,6 +193,8 @@ def write_number(value: int | float) -> str:
     number = float(value) if abs(value) <= 2**53 else value
     if isinstance(number, int):
         return str(number)
+    if number == float("inf"):
+        return "1e999"  # Inf could be a column
     digits, _, exponent = f"{number:.14e}".partition("e")
     if float(f"{digits}e{exponent}") != number:
         return repr(number)
@@ -267,7 +269,9 @@ class ExpressionReader:
                 return left
             self.i += 1
             # Powers are read from the right, all else from the left.
+            self._enter(token)
             right = self.expression(own - 1 if own == _BINDING["^"] else own)
+            self.nesting -= 1
             if own == _COMPARED == self._binding():
                 raise self.error("comparisons are joined by &: x > 1 & x < 3", self.token)
             left = self._checked(Binary(_spelled(token.text), *self._wrapped(token, left, right)))

@@ -10,11 +10,12 @@ from functools import lru_cache
 
 from . import terms as algebra
 from .errors import FormulaError
-from .expressions import MAX_NESTING, Call, ExpressionReader, Name, Node, names_in
-from .formula import Bar, FormulaSpec, quote
+from .expressions import Call, ExpressionReader, Name, Node, names_in
+from .formula import Bar, FormulaSpec
 from .functions import CONSTANTS
+from .group_parser import GroupParser
 from .terms import Factor, Terms
-from .tokens import Token, tokenize
+from .tokens import Token
 
 
 @dataclass(frozen=True)
@@ -45,42 +46,12 @@ def _merge(*names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(n for some in names for n in some))
 
 
-class _Parser:
+class _Parser(GroupParser):
     def __init__(self, formula: str) -> None:
-        self.formula = formula
-        self.tokens = tokenize(formula)
-        self.i = 0
-        self.nesting = 0
+        super().__init__(formula)
         # Variables and calls in the order in which they are first named, and their places by text.
         self.factors: list[Factor] = []
         self.places: dict[str, int] = {}
-
-    # Tokens
-
-    @property
-    def token(self) -> Token:
-        return self.tokens[self.i]
-
-    def error(self, message: str, start: int, end: int | None = None) -> FormulaError:
-        return FormulaError(message, self.formula, start, 1 if end is None else max(1, end - start))
-
-    def accept(self, *symbols: str) -> Token | None:
-        token = self.token
-        if token.is_operator(*symbols):
-            self.i += 1
-            return token
-        return None
-
-    def close(self, opener: Token) -> Token:
-        closer = self.accept(")")
-        if closer is None:
-            token = self.token
-            if token.kind == "end":
-                raise self.error("this '(' is never closed", opener.start)
-            raise self.error(
-                f"expected an operator or ')' before {token.text!r}", token.start, token.end
-            )
-        return closer
 
     # formula := response ~ terms
 
@@ -285,6 +256,8 @@ class _Parser:
         place = self.places.setdefault(factor.source, len(self.places))
         if place == len(self.factors):
             self.factors.append(factor)
+        if place >= algebra.MAX_TERMS:
+            raise self.error(f"a formula has up to {algebra.MAX_TERMS} variables", start, end)
         return _Piece(factor.source, start, end, names=_names(node), masks=(1 << place,))
 
     def _name(self) -> _Piece:
@@ -325,7 +298,7 @@ class _Parser:
 
     def _parenthesis(self) -> _Piece:
         opener = self.token
-        self._enter(opener)
+        self.enter(opener)
         self.i += 1
         if self.token.is_operator(")"):
             raise self.error("there is nothing between these parentheses", opener.start, opener.end)
@@ -340,11 +313,6 @@ class _Parser:
         inside = [(sign, p.masks, p.kind == "number") for sign, p in terms]
         masks = self._limited(lambda: algebra.added(inside), opener.start, closer.end)
         return _Piece(text, opener.start, closer.end, "paren", names, tuple(terms), masks=masks)
-
-    def _enter(self, opener: Token) -> None:
-        self.nesting += 1
-        if self.nesting > MAX_NESTING:
-            raise self.error("this is nested too deeply", opener.start)
 
     # bar := ( terms | group )
 
@@ -382,79 +350,6 @@ class _Parser:
         text = f"({lhs} {bar.text} {group_text})"
         bars = tuple(Bar(lhs, g, bar.text == "|", names, text) for g in groups)
         return _Piece(text, opener.start, closer.end, "bar", bars=bars)
-
-    # group := crossing (/ crossing)*; crossing := factor (: factor)*
-
-    def group(self) -> tuple[list[tuple[str, ...]], str]:
-        """The factors, the finest first as lme4 lists them, and the text."""
-        groups, text = self._crossing()
-        while self.accept("/") is not None:
-            start = self.token.start
-            inner, inner_text = self._crossing()
-            if len(inner) != 1:
-                raise self.error("write nested factors from the outside in: a/b/c", start)
-            # a/b is b:a + a.
-            self._distinct(inner[0] + groups[0], start)
-            groups = [inner[0] + groups[0], *groups]
-            text = f"{text}/{inner_text}"
-        return groups, text
-
-    def _crossing(self) -> tuple[list[tuple[str, ...]], str]:
-        start = self.token.start
-        groups, text = self._factor()
-        while self.accept(":") is not None:
-            other, other_text = self._factor()
-            if len(groups) != 1 or len(other) != 1:
-                raise self.error(
-                    "a nested factor a/b cannot be part of a:b; write the terms out", start
-                )
-            groups = [groups[0] + other[0]]
-            self._distinct(groups[0], start)
-            text = f"{text}:{other_text}"
-        return groups, text
-
-    def _distinct(self, factors: tuple[str, ...], start: int) -> None:
-        if len(set(factors)) < len(factors):
-            raise self.error("a factor is combined with itself here", start)
-
-    def _factor(self) -> tuple[list[tuple[str, ...]], str]:
-        token = self.token
-        if token.kind in ("name", "quoted"):
-            if token.kind == "name" and self.tokens[self.i + 1].is_operator("("):
-                return self._group_call()
-            self.i += 1
-            return [(token.text,)], quote(token.text)
-        if self.accept("(") is not None:
-            self._enter(token)
-            groups, text = self.group()
-            self.close(token)
-            self.nesting -= 1
-            return groups, f"({text})" if len(groups) > 1 else text
-        if token.kind == "end":
-            raise self.error("the formula ends where a grouping factor is expected", token.start)
-        raise self.error(
-            "a grouping factor is the name of a column, a/b or a:b", token.start, token.end
-        )
-
-    def _group_call(self) -> tuple[list[tuple[str, ...]], str]:
-        """Grouping columns are coded as factors anyway: factor(g) is g, interaction(a, b) a:b."""
-        token = self.token
-        # interaction() has no meaning as a term, and is read here alone.
-        reader = ExpressionReader(self.formula, self.tokens, self.i + 1)
-        arguments = reader.arguments()
-        self.i = reader.i
-        end = self.tokens[self.i - 1].end
-        columns = [node.name for key, node in arguments if key is None and isinstance(node, Name)]
-        is_factor = token.text in ("factor", "as.factor", "as.character", "C")
-        columns_only = len(columns) == len(arguments) > 0
-        if columns_only and ((is_factor and len(columns) == 1) or token.text == "interaction"):
-            self._distinct(tuple(columns), token.start)
-            return [tuple(columns)], ":".join(map(quote, columns))
-        raise self.error(
-            "a grouping factor is the name of a column: compute it in the data frame first",
-            token.start,
-            end,
-        )
 
     # Assembly
 
