@@ -16,6 +16,7 @@ _RANK_TOLERANCE = 1e-7  # R's qr()
 _SPAN_TOLERANCE = 1e-8  # part of a column, relative to it, that others may lack for rounding
 _CONSTANT_TOLERANCE = 1e-12  # spread over size below which a column is rounding noise
 _SCALE_RATIO = 1e6
+_SMALLEST = 1e-152  # a response whose squares, and sums of them, are normal numbers
 
 
 def finite_columns(columns: Mapping[str, Column], rows: np.ndarray) -> None:
@@ -44,10 +45,17 @@ def check_finite(matrix: np.ndarray, names: Sequence[str], rows: np.ndarray) -> 
 
 
 def check_response(y: np.ndarray, name: str) -> None:
-    """Raise DataError for a response, shape (n,), that does not vary."""
-    if y.size and y.min() == y.max():
+    """Raise DataError for a response, shape (n,), that does not vary, or has no squares."""
+    low, high = y.min(initial=np.inf), y.max(initial=-np.inf)
+    if y.size and low == high:
         raise DataError(
             f"the response {name!r} has no variance: it is {y[0]:g} in all {len(y)} rows"
+        )
+    size = max(abs(low), abs(high))
+    if y.size and not _SMALLEST <= size <= 1.0 / _SMALLEST:
+        raise DataError(
+            f"the response {name!r} is of the size {size:.0e}, whose square is no double-precision "
+            f"number: give it in other units, such as {name} * 1e{-round(np.log10(size))}"
         )
 
 

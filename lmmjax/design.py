@@ -20,6 +20,7 @@ from .formula import FormulaSpec, parse
 from .frames import Frame, column_from_values, unknown_column
 from .functions import check_env
 from .grouping import GroupCoding, code_group
+from .hints import warn_of_oddities
 from .new_data import read_columns, used_columns
 from .parser import read_value
 
@@ -347,6 +348,7 @@ def build_design(
     if flat:
         checks.warn_flat(flat)
     checks.warn_scales(X, x_names)
+    warn_of_oddities(spec, named, rows, response)
 
     coding = Coding(
         spec=spec,

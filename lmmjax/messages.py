@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from lmmjax.design import Design
     from lmmjax.estimates import Estimates
 
+#: Residual standard deviation, relative to the response's, that leaves no curvature to measure.
+EXACT = 1e-5
+
 
 def singular_message(fit: Estimates, bars: list[tuple[int, int, int]]) -> str:
     """Which variances are zero and which correlations ±1, and what to do."""
@@ -93,6 +96,17 @@ def dropped_message(count: int) -> str:
     )
 
 
+def exact_message(fit: Estimates, relative: float) -> str:
+    """The random effects leave nothing: the residual variance is that of rounding."""
+    groups = " and ".join(repr(term.group) for term in fit.design.terms)
+    return (
+        f"the fixed effects and the effects of {groups} account for the response almost exactly: "
+        f"sigma is {relative:.0e} of its spread. Standard errors and degrees of freedom rest on "
+        "that remainder, and on nothing where it is rounding: check whether the response was "
+        "computed from its groups (means, predictions), or repeats within them"
+    )
+
+
 def undetermined_message(found: tuple[Undetermined, ...]) -> str:
     """Variances that no data on this design could tell, and what of the fit still holds."""
     return (
@@ -118,7 +132,11 @@ def fit_messages(fit: Estimates) -> list[tuple[type[LmmWarning], str]]:
     if bars:
         out.append((SingularFitWarning, singular_message(fit, bars)))
     if dropped and not found:
-        out.append((ConvergenceWarning, dropped_message(dropped)))
+        relative = float(estimate.fixed.sigma) / float(np.std(fit.design.y))
+        if relative < EXACT:
+            out.append((DesignWarning, exact_message(fit, relative)))
+        else:
+            out.append((ConvergenceWarning, dropped_message(dropped)))
     return out
 
 
