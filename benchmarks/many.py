@@ -60,7 +60,7 @@ class Study:
         from lmmjax.many.runner import fit_chunks
 
         rejected = failed = 0
-        for chunk in fit_chunks(self.shared, source, replicates):
+        for chunk in fit_chunks(self.prepared, self.shared, source, replicates):
             fits = ManyFits(self.design, self.prepared, True, chunk.estimate)
             rejected += int(np.count_nonzero(fits.pvalues[:, -1] < 0.05))
             failed += int(np.count_nonzero(~fits.converged))

@@ -129,6 +129,10 @@ class ConvergenceWarning(LmmWarning):
     """The minimiser stopped before the optimality conditions were met."""
 
 
+class ModeWarning(LmmWarning):
+    """Another optimum of the criterion is nearly as good as the one reported."""
+
+
 class RankWarning(LmmWarning):
     """Fixed-effects columns that are combinations of earlier ones were dropped."""
 

@@ -27,6 +27,7 @@ from lmmjax.likelihood.jets import (
     standardized_reduce,
 )
 from lmmjax.likelihood.standardize import log_abs_determinant
+from lmmjax.likelihood.surprise import has_surprise
 from lmmjax.optimize import Solution, Status, newton
 from lmmjax.optimize.approach import approach
 from lmmjax.optimize.solution import GRADIENT_TOL
@@ -48,6 +49,12 @@ class Estimate(NamedTuple):
     factors : tuple of Array, each (k_t, k_t)
         ``T Lambda`` of each term (a square root, not necessarily triangular), in standardised
         columns.
+    surprise : Array, scalar bool
+        Whether some group is further out than the fit can explain
+        (:func:`lmmjax.likelihood.surprise.has_surprise`): there may be a better optimum.
+    rival : Array, scalar
+        By how much the criterion of the next best optimum exceeds this one's, where
+        :mod:`lmmjax.modes` has looked and found another; NaN otherwise.
     """
 
     solution: Solution
@@ -55,6 +62,8 @@ class Estimate(NamedTuple):
     fixed: FixedInference
     df: Array
     factors: tuple[Array, ...]
+    surprise: Array
+    rival: Array
 
 
 def objective(theta: Array, data: CrossProducts, reml: bool) -> Objective:
@@ -102,17 +111,22 @@ def infer(solution: Solution, data: CrossProducts, reml: bool) -> Estimate:
     )
     if reml:
         criterion = criterion + 2.0 * log_abs_determinant(jnp.asarray(data.fixed_factor))
+    factors = lambda_factors(data.search_structures, solution.theta)
     return Estimate(
         solution=solution._replace(aux=()),
         criterion=criterion,
         fixed=inference,
         df=satterthwaite_df(eye, inference),
-        factors=lambda_factors(data.search_structures, solution.theta),
+        factors=factors,
+        surprise=has_surprise(data, factors, fixed, df),
+        rival=jnp.full((), jnp.nan, solution.theta.dtype),
     )
 
 
 def estimate(data: CrossProducts, reml: bool = True) -> Estimate:
     """Fit by Newton's method with the exact Hessian, and infer; pure, ``jit``- and ``vmap``-able.
+
+    One run, from ``data.start``: whether to try other starts is for :mod:`lmmjax.modes`.
 
     Parameters
     ----------

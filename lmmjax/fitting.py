@@ -33,11 +33,15 @@ from lmmjax.likelihood.crossproducts import (
     CrossProducts,
     Prepared,
     cross_products,
+    is_moments_alone,
+    level_sums,
 )
 from lmmjax.likelihood.moments import MomentBlocks
 from lmmjax.likelihood.posterior import Posterior, posterior
 from lmmjax.likelihood.preparation import analyse, default_structures
+from lmmjax.modes import screen_of, seek
 from lmmjax.optimize.external import check_optimizer, minimize
+from lmmjax.optimize.solution import Status
 from lmmjax.precision import double_precision
 
 #: Remaining effects of a crossed design from which on an approach in mixed precision pays.
@@ -58,6 +62,8 @@ class Fitted:
     optimizer : str
     estimate : Estimate
         Its ``solution`` is in standardised search parameters.
+    rival : Estimate or None
+        The next best optimum, where one was found (:mod:`lmmjax.modes`).
     """
 
     prepared: Prepared
@@ -65,6 +71,7 @@ class Fitted:
     reml: bool
     optimizer: str
     estimate: Estimate
+    rival: Estimate | None = None
 
     @cached_property
     def data(self) -> CrossProducts:
@@ -270,15 +277,48 @@ def fit_response(
     y = np.asarray(y, np.float64)
     data = cross_products(prepared, y)
     if optimizer == "newton":
-        fit = _estimate_large if _is_large(data) else fit_data
-        result = fit(data, reml=reml)
-        name = "newton"
-    else:
-        with double_precision():
-            end = minimize(optimizer, _CRITERIA[reml], data.start, (data,))
-        result = _estimate_at(np.asarray(end.theta), np.int32(end.iterations), data, reml=reml)
-        name = optimizer if isinstance(optimizer, str) else "optax"
-    return Fitted(prepared, y, reml, name, result)
+        fit = partial(_estimate_large if _is_large(data) else fit_data, reml=reml)
+        best, rival = _best(fit(data), prepared, data, fit)
+        return Fitted(prepared, y, reml, "newton", best, rival)
+    fit = partial(_fit_externally, optimizer, reml=reml)
+    best, rival = fit(data), None
+    # One that has run out of iterations already is not given as many again.
+    if int(best.solution.status) == Status.CONVERGED:
+        best, rival = _best(best, prepared, data, fit)
+    name = optimizer if isinstance(optimizer, str) else "optax"
+    return Fitted(prepared, y, reml, name, best, rival)
+
+
+def _fit_externally(optimizer: Any, data: CrossProducts, *, reml: bool) -> Estimate:
+    with double_precision():
+        end = minimize(optimizer, _CRITERIA[reml], data.start, (data,))
+    return _estimate_at(np.asarray(end.theta), np.int32(end.iterations), data, reml=reml)
+
+
+def _best(
+    first: Estimate,
+    prepared: Prepared,
+    data: CrossProducts,
+    fit: Callable[[CrossProducts], Estimate],
+) -> tuple[Estimate, Estimate | None]:
+    """Return a first run, or the best of several where it is in doubt; and a rival optimum."""
+    if not screen_of(prepared).doubts(first, data.level_sums, data.scale):
+        return first, None
+    return seek(first, data, fit)
+
+
+def fit_best(prepared: Prepared, data: CrossProducts, *, reml: bool) -> Estimate:
+    """Fit by Newton's method, from other starts too where the first end is in doubt.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    data : CrossProducts
+        Of a response on that design.
+    reml : bool
+    """
+    fit = partial(fit_data, reml=reml)
+    return _best(fit(data), prepared, data, fit)[0]
 
 
 def refit_response(fitted: Fitted, y: np.ndarray) -> Fitted:
@@ -293,8 +333,12 @@ def refit_response(fitted: Fitted, y: np.ndarray) -> Fitted:
     calls = _refits[id(fitted.prepared)]
     if fitted.reml not in calls:
         calls[fitted.reml] = _estimate_response.bind(prepared, y, reml=fitted.reml)
-    result = calls[fitted.reml](prepared, y)
-    return Fitted(fitted.prepared, y, fitted.reml, "newton", result)
+    best, rival = calls[fitted.reml](prepared, y), None
+    sums = ((), 1.0) if is_moments_alone(prepared.template) else level_sums(fitted.prepared, y)
+    if screen_of(fitted.prepared).doubts(best, *sums):
+        fit = partial(fit_data, reml=fitted.reml)
+        best, rival = seek(best, cross_products(fitted.prepared, y), fit)
+    return Fitted(fitted.prepared, y, fitted.reml, "newton", best, rival)
 
 
 #: Arrays of prepared designs on the device, by the design's identity, for as long as it lives. Not

@@ -6,6 +6,7 @@ there is something to say.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,16 +15,19 @@ from lmmjax.errors import (
     ConvergenceWarning,
     DesignWarning,
     LmmWarning,
+    ModeWarning,
     SingularFitWarning,
     warn,
 )
 from lmmjax.inference.boundary import SINGULAR_TOL, singular_bars
 from lmmjax.inference.identified import Undetermined, describe, undetermined
+from lmmjax.modes import CLOSE
 from lmmjax.optimize.solution import GRADIENT_TOL, Status
 
 if TYPE_CHECKING:
     from lmmjax.design import Design
     from lmmjax.estimates import Estimates
+    from lmmjax.fitting import Fitted
 
 #: Residual standard deviation, relative to the response's, that leaves no curvature to measure.
 EXACT = 1e-5
@@ -116,6 +120,38 @@ def undetermined_message(found: tuple[Undetermined, ...]) -> str:
     )
 
 
+def rival_message(fit: Estimates) -> str:
+    """Two optima are nearly as good: where both are, and what that means."""
+    here, gap = fit.raw.estimate, float(fit.raw.estimate.rival)
+    there = replace(fit.raw, estimate=fit.raw.rival, rival=None)
+    name = "REML criterion" if fit.reml else "deviance"
+    best = float(here.criterion)
+    return (
+        f"the {name} has two optima that are nearly as good: {best:.2f} at "
+        f"{_components(fit, fit.raw)}, which is reported, and {gap:.2f} higher at "
+        f"{_components(fit, there)}. The data do not decide between them: look for groups that "
+        "are unlike the others (fit.influence), and do not trust intervals from one optimum"
+    )
+
+
+def _components(fit: Estimates, raw: Fitted) -> str:
+    """Standard deviations and correlations of a fit's random effects, in words."""
+    sigma, said = float(raw.estimate.fixed.sigma), []
+    for term, factor in zip(fit.design.terms, raw.factors, strict=True):
+        covariance = sigma**2 * factor @ factor.T
+        sd = np.sqrt(np.diagonal(covariance))
+        said += [
+            f"sd {name}|{term.group} {s:.4g}" for name, s in zip(term.columns, sd, strict=True)
+        ]
+        said += [
+            f"cor {term.columns[i]}.{term.columns[j]} {covariance[i, j] / (sd[i] * sd[j]):.2f}"
+            for i in range(len(sd))
+            for j in range(i)
+            if covariance[i, j]
+        ]
+    return ", ".join([*said, f"residual sd {sigma:.4g}"])
+
+
 def fit_messages(fit: Estimates) -> list[tuple[type[LmmWarning], str]]:
     """Everything that is wrong with a fit, worst first."""
     out: list[tuple[type[LmmWarning], str]] = []
@@ -131,6 +167,8 @@ def fit_messages(fit: Estimates) -> list[tuple[type[LmmWarning], str]]:
         out.append((ConvergenceWarning, status_message(fit)))
     if bars:
         out.append((SingularFitWarning, singular_message(fit, bars)))
+    if fit.raw.rival is not None and float(estimate.rival) <= CLOSE:
+        out.append((ModeWarning, rival_message(fit)))
     if dropped and not found:
         relative = float(estimate.fixed.sigma) / float(np.std(fit.design.y))
         if relative < EXACT:

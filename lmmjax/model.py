@@ -84,8 +84,19 @@ def lmm(
         A variance is estimated as zero, or a correlation as ±1.
     ConvergenceWarning
         The minimiser stopped early, or a direction had to be left out of the degrees of freedom.
+    ModeWarning
+        Another optimum lies within 2 of the criterion.
     RankWarning, DesignWarning, ScaleWarning
         See :func:`lmmjax.build_design`.
+
+    Notes
+    -----
+    The criterion may have several optima, and what is reported is the best that five starts find.
+    The first start is a moment estimate. Where its end is in doubt (it did not converge, a group is
+    further out than it can explain, or it is singular on a design with few or uninformative
+    groups), the fit is run again with all standard deviations at 0.3, 5, 20 and 100 times the
+    residual's. Other fits are run once. The same holds for `refit`, `fit_many` and bootstraps;
+    see docs/modes.md for what this misses.
 
     References
     ----------

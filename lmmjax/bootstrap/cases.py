@@ -12,7 +12,7 @@ from lmmjax.bootstrap.estimable import estimable
 from lmmjax.bootstrap.schemes import outermost
 from lmmjax.errors import DataError
 from lmmjax.estimate import Estimate
-from lmmjax.fitting import fit_data
+from lmmjax.fitting import fit_best
 from lmmjax.likelihood.crossproducts import cross_products
 from lmmjax.likelihood.preparation import analyse
 from lmmjax.many.fit_many import change_columns
@@ -106,6 +106,6 @@ def _fit_drawn(
         weights=design.weights[rows],
         offset=design.offset[rows],
     )
-    estimate = fit_data(cross_products(again, design.y[rows]), reml=fit.reml)
+    estimate = fit_best(again, cross_products(again, design.y[rows]), reml=fit.reml)
     factors = change_columns(estimate.factors, again, prepared)
     return jax.tree.map(np.asarray, estimate._replace(factors=factors))

@@ -21,7 +21,7 @@ def refit_responses(fit: LinearMixedModelResult, Y: np.ndarray, bar: Progress) -
     prepared = fit.raw.prepared
     shared = cross_products(prepared, Y[0])
     parts = []
-    for chunk in fit_chunks(shared, response_source(prepared, Y), len(Y), reml=fit.reml):
+    for chunk in fit_chunks(prepared, shared, response_source(prepared, Y), len(Y), reml=fit.reml):
         parts.append(chunk.estimate)
         bar.add(len(chunk.estimate.criterion))
     return ManyFits.collect(fit.design, prepared, fit.reml, parts)

@@ -86,6 +86,9 @@ class CrossProducts(Structured):
         Search parameters to start from.
     n_obs : Array, scalar
         Number of rows: a leaf, so that fits of different sizes share what is compiled.
+    level_sums : tuple of Array, each (k_t, L_t)
+        ``Z_tj'r`` of the unit-length least-squares residual r; empty where the elimination's
+        moments tell the same (one factor).
     structures : tuple of tuple of Covariance
         Per term, per bar.
 
@@ -107,6 +110,7 @@ class CrossProducts(Structured):
     sum_log_weights: Any
     start: Any
     n_obs: Any
+    level_sums: tuple[Any, ...]
     structures: tuple[tuple[Covariance, ...], ...]
 
     @property
@@ -312,6 +316,7 @@ def _cross_products(prepared: Prepared, y: Any) -> CrossProducts:
                     _border(xp.moveaxis(xp.asarray(template.within), -1, 0), column.T), 0, -1
                 ),
             )
+    sums = _level_sums(prepared, residual, c_y)
     return CrossProducts(
         elimination=elimination,
         fixed_factor=prepared.basis.factor,
@@ -320,8 +325,9 @@ def _cross_products(prepared: Prepared, y: Any) -> CrossProducts:
         scale=scale.scale,
         transforms=prepared.transforms,
         sum_log_weights=prepared.sum_log_weights,
-        start=_start(prepared, residual, c_y, xp.sum(inner * inner)),
+        start=_start(prepared, sums, xp.sum(inner * inner)),
         n_obs=xp.asarray(prepared.n_obs, residual.dtype),
+        level_sums=() if is_moments_alone(template) else tuple(sums),
         structures=prepared.structures,
     )
 
@@ -344,19 +350,24 @@ def within_groups(prepared: Prepared, residual: Any, c_y: Any) -> Any:
     return residual - sum(q[:, a] * spread(c_y[a]) for a in range(q.shape[1]))
 
 
-def _start(prepared: Prepared, residual: Any, c_y: Any, corner: Any) -> Any:
+def is_moments_alone(elimination: Elimination) -> bool:
+    """Whether second moments by pattern of one factor hold all of the data."""
+    return isinstance(elimination, MomentBlocks) and not elimination.rest_levels
+
+
+def _start(prepared: Prepared, sums: list[Any], corner: Any) -> Any:
     """Moment start of all terms.
 
     The residual variance is that of what is left within the finest groups.
     """
-    xp = namespace(residual)
-    n = xp.asarray(prepared.n_obs, residual.dtype)
+    xp = namespace(corner)
+    n = xp.asarray(prepared.n_obs, corner.dtype)
     # Never far below the total: with few rows per group, what is left within them says little.
     variance = xp.maximum(corner / prepared.within_df, 0.02 / n)
     return moment_start(
         prepared.equations,
         prepared.search_structures,
-        _level_sums(prepared, residual, c_y),
+        sums,
         n,
         variance,
     )
@@ -373,6 +384,12 @@ def _level_sums(prepared: Prepared, residual: Any, c_y: Any) -> list[Any]:
             prepared.term_rows, prepared.term_index, prepared.levels, strict=True
         )
     ]
+
+
+def level_sums(prepared: Prepared, y: Any) -> tuple[tuple[Any, ...], Any]:
+    """Return what :class:`CrossProducts` has as ``level_sums`` and ``scale``, without the rest."""
+    scale, residual, c_y = group_response(prepared, y)
+    return tuple(_level_sums(prepared, residual, c_y)), scale.scale
 
 
 def _put(array: Any, where: Any, values: Any) -> Any:

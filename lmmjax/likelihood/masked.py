@@ -90,5 +90,6 @@ def masked_cross_products(prepared: Prepared, y: Array, present: Array) -> Cross
             variance,
         ),
         n_obs=n_obs,
+        level_sums=(),
         structures=prepared.structures,
     )

@@ -19,7 +19,12 @@ from jax.flatten_util import ravel_pytree
 
 from lmmjax.estimate import Estimate, estimate, infer, objective
 from lmmjax.likelihood.crossed import Crossed
-from lmmjax.likelihood.crossproducts import CrossProducts, Prepared, cross_products
+from lmmjax.likelihood.crossproducts import (
+    CrossProducts,
+    Prepared,
+    cross_products,
+    is_moments_alone,
+)
 from lmmjax.likelihood.masked import masked_cross_products
 from lmmjax.likelihood.moments import MomentBlocks
 from lmmjax.likelihood.nested import Nested
@@ -32,7 +37,7 @@ RESPONSE_LEAVES = {
     Nested: ("elimination.columns", "elimination.within"),
     Crossed: ("elimination.columns", "elimination.cross_within", "elimination.within"),
 }
-SCALE_LEAVES = ("beta_ols", "scale", "start")
+SCALE_LEAVES = ("beta_ols", "scale", "start", "level_sums")
 DESIGN_LEAVES = ("elimination.root", "elimination.count", "sum_log_weights", "n_obs")
 
 #: The leaves that belong to a lane, by name.
@@ -88,7 +93,7 @@ def lanes_of_masked_responses(prepared: Prepared, Y: Array) -> Own:
 
 def is_elementwise(data: CrossProducts) -> bool:
     """Whether a batch runs as one: no lane needs a library's factorisation of its own."""
-    return isinstance(data.elimination, MomentBlocks) and not data.elimination.rest_levels
+    return is_moments_alone(data.elimination)
 
 
 class LaneFits(NamedTuple):
@@ -164,6 +169,11 @@ def fit_lanes(
 
 def _fit_one_by_one(lanes: Lanes, start: Array, reml: bool) -> LaneFits:
     """Lane after lane, each by the single fit, where factorisations do not batch."""
-    fits = lax.map(lambda own: estimate(join_lane(lanes.shared, own), reml), lanes.own)
+
+    def fit(lane: tuple[Own, Array]) -> Estimate:
+        own, begin = lane
+        return estimate(replace(join_lane(lanes.shared, own), start=begin), reml)
+
+    fits = lax.map(fit, (lanes.own, start))
     zero = jnp.zeros(start.shape[0], start.dtype)
     return LaneFits(fits, zero, zero > 0)

@@ -11,7 +11,7 @@ import numpy as np
 from lmmjax.arguments import is_reml
 from lmmjax.errors import DataError, LmmError
 from lmmjax.estimate import Estimate
-from lmmjax.fitting import fit_data, prepare_design
+from lmmjax.fitting import fit_best, prepare_design
 from lmmjax.keywords import known_keywords
 from lmmjax.likelihood.crossproducts import Prepared, cross_products
 from lmmjax.likelihood.preparation import analyse
@@ -91,6 +91,7 @@ def fit_many(
         whole = jax.tree.map(lambda *xs: np.stack(xs), *parts)
         return ManyFits(design, prepared, reml, whole, present)
     chunks = fit_chunks(
+        prepared,
         shared,
         response_source(prepared, Y),
         len(Y),
@@ -106,7 +107,8 @@ def fit_present(prepared: Prepared, y: np.ndarray, reml: bool) -> Estimate:
     """Fit the rows whose response is not NaN, for designs that do not run in batches."""
     present = ~np.isnan(y)
     smaller = rows_present(prepared, present)
-    found = fit_data(cross_products(smaller, np.where(present, y, 0.0)), reml=reml)
+    data = cross_products(smaller, np.where(present, y, 0.0))
+    found = fit_best(smaller, data, reml=reml)
     return found._replace(factors=change_columns(found.factors, smaller, prepared))
 
 
@@ -138,7 +140,7 @@ def rows_present(prepared: Prepared, present: np.ndarray) -> Prepared:
 
 
 def change_columns(
-    factors: Sequence[np.ndarray], given: Prepared, wanted: Prepared
+    factors: Sequence[Any], given: Prepared, wanted: Prepared
 ) -> tuple[np.ndarray, ...]:
     """Square roots of the terms' covariances, in the standardised columns of another design."""
     return tuple(

@@ -14,6 +14,7 @@ from lmmjax.errors import LmmError
 from lmmjax.estimate import Estimate
 from lmmjax.inference.boundary import bars_at_boundary
 from lmmjax.keywords import methods_know_keywords
+from lmmjax.modes import CLOSE
 from lmmjax.optimize.solution import Status
 
 if TYPE_CHECKING:
@@ -73,10 +74,12 @@ class ManyFits:
         return cls(design, prepared, reml, whole, present)
 
     def __repr__(self) -> str:
+        close = np.count_nonzero(self.two_modes)
         return (
             f"<{type(self).__name__}: {len(self)} fits, {'REML' if self.reml else 'ML'}, "
             f"{np.count_nonzero(self.converged)} converged, "
-            f"{np.count_nonzero(self.singular)} singular>"
+            f"{np.count_nonzero(self.singular)} singular"
+            f"{f', {close} with two optima' if close else ''}>"
         )
 
     def __len__(self) -> int:
@@ -103,6 +106,20 @@ class ManyFits:
     def criterion(self) -> np.ndarray:
         """REML criterion or deviance, shape (replicates,)."""
         return np.asarray(self.estimate.criterion)
+
+    @property
+    def rival(self) -> np.ndarray:
+        """By how much the next best optimum's criterion is above the fit's, shape (replicates,).
+
+        NaN where no other optimum was found, which is looked for in fits in doubt alone
+        (:mod:`lmmjax.modes`).
+        """
+        return np.asarray(self.estimate.rival)
+
+    @property
+    def two_modes(self) -> np.ndarray:
+        """Whether another optimum lies within 2 of the criterion, shape (replicates,)."""
+        return self.rival <= CLOSE
 
     # --- fixed effects ---------------------------------------------------------------------------
 

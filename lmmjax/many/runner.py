@@ -15,10 +15,11 @@ from jax.sharding import Mesh
 from lmmjax.arguments import check_whole
 from lmmjax.compiled import Kernel
 from lmmjax.estimate import Estimate
-from lmmjax.likelihood.crossproducts import CrossProducts
+from lmmjax.likelihood.crossproducts import CrossProducts, Prepared
 from lmmjax.many.devices import check_mesh, fit_lanes_on
 from lmmjax.many.engine import LaneFits, Lanes, Own, fit_lanes, is_elementwise
 from lmmjax.many.sources import Source
+from lmmjax.modes import Screen, merge, other_starts, screen_of
 
 #: Lanes of a chunk: on a processor what its caches hold, on an accelerator what fills it.
 CPU_LANES, ACCELERATOR_LANES = 512, 65_536
@@ -28,6 +29,8 @@ CPU_CELLS, ACCELERATOR_CELLS = 1 << 24, 1 << 28
 SERIAL_LANES = 16
 #: Share of a chunk's lanes that may be left to a later round, and evaluations in all.
 LEAVE, EVALUATIONS = 4, 100
+#: Share of a batch's lanes that has a smaller batch of its own.
+FEW = 8
 
 _fit_lanes = Kernel(fit_lanes)
 
@@ -78,6 +81,7 @@ class Chunk:
 
 
 def fit_chunks(
+    prepared: Prepared,
     shared: CrossProducts,
     source: Source,
     replicates: int,
@@ -92,6 +96,8 @@ def fit_chunks(
 
     Parameters
     ----------
+    prepared : Prepared
+        The design, which decides which fits are tried from other starts.
     shared : CrossProducts
         Of any replicate.
     source : Source
@@ -108,7 +114,7 @@ def fit_chunks(
     Yields
     ------
     Chunk
-        Whose stragglers have been finished.
+        Whose stragglers have been finished, and whose doubtful fits have been tried again.
 
     Raises
     ------
@@ -129,6 +135,7 @@ def fit_chunks(
     if workers is None:
         workers = (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
     starts = range(first, first + replicates, lanes)
+    screen = screen_of(prepared)
 
     def work(at: int) -> tuple[Own, LaneFits]:
         own = source(at, lanes)
@@ -148,6 +155,7 @@ def fit_chunks(
                 for parts in zip(*done, strict=True)
             )
             _finish(fit, shared, own, fits, lanes, reml)
+            _look_again(fit, screen, shared, own, fits, lanes, reml)
             for place, start in enumerate(batch):
                 low = place * lanes
                 high = low + min(lanes, first + replicates - start)
@@ -184,3 +192,64 @@ def _finish(
             iterations[some] += spent
         if left.size == 0:
             return
+
+
+def _look_again(
+    fit: Fitter,
+    screen: Screen,
+    shared: CrossProducts,
+    own: Own,
+    fits: LaneFits,
+    lanes: int,
+    reml: bool,
+) -> None:
+    """Run the lanes in doubt from other starts, and keep the best; ``fits`` is changed."""
+    doubted = screen.doubted_lanes(fits.estimate, own["level_sums"], own["scale"])
+    if not doubted.size:
+        return
+    starts = other_starts(shared.search_structures)
+    lane, begin = np.tile(doubted, len(starts)), np.repeat(starts, doubted.size, axis=0)
+    again = _fit_from(fit, shared, own, fits, lane, begin, lanes, reml)
+    before = jax.tree.map(lambda x: x[doubted], fits.estimate)
+    runs = jax.tree.map(
+        lambda old, new: np.concatenate([old[None], new.reshape(len(starts), *old.shape)]),
+        before,
+        again,
+    )
+    best, _ = merge(runs)
+    for old, new in zip(jax.tree.leaves(fits.estimate), jax.tree.leaves(best), strict=True):
+        old[doubted] = new
+
+
+def _fit_from(
+    fit: Fitter,
+    shared: CrossProducts,
+    own: Own,
+    fits: LaneFits,
+    lane: np.ndarray,
+    begin: np.ndarray,
+    lanes: int,
+    reml: bool,
+) -> Estimate:
+    """Fit lanes, by number, from given starts; as many of a batch's size as it takes."""
+    # A handful is not worth a whole batch; nor is it worth one more size to compile.
+    few = max(8, lanes // FEW)
+    size = few if fit is _fit_lanes and lane.size <= few else lanes
+    parts = []
+    for at in range(0, lane.size, size):
+        some = lane[at : at + size]
+        fill = size - some.size
+        padded = np.concatenate([some, np.repeat(some[:1], fill)])
+        # What fills the batch starts where it ends.
+        end = fits.estimate.solution.theta[some[:1]]
+        start = np.concatenate([begin[at : at + size], np.repeat(end, fill, axis=0)])
+        found = fit(
+            Lanes(shared, jax.tree.map(lambda x, i=padded: x[i], own)),
+            start,
+            np.ones(size),
+            np.int32(0),
+            np.int32(EVALUATIONS),
+            reml=reml,
+        )
+        parts.append(jax.tree.map(lambda x, n=some.size: x[:n], found.estimate))
+    return jax.tree.map(lambda *xs: np.concatenate(xs), *parts)

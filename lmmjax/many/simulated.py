@@ -89,6 +89,7 @@ def fit_simulated(
         raise LmmError(f"by must be 'auto', 'rows' or 'statistics', not {by!r}")
     design, prepared, reml = resolve(model, method)
     chunks = fit_chunks(
+        prepared,
         any_lane(prepared),
         simulated_source(design, prepared, parameters, key, by),
         replicates,

@@ -247,7 +247,9 @@ def power(
         step = WINDOW * lanes
 
         def batches(first: int, count: int) -> tuple[ManyFits, Found]:
-            chunks = fit_chunks(shared, source, count, first=first, reml=reml, lanes=lanes)
+            chunks = fit_chunks(
+                prepared, shared, source, count, first=first, reml=reml, lanes=lanes
+            )
             many = ManyFits.collect(design, prepared, reml, [c.estimate for c in chunks])
             return many, wanted.run(many)
 

@@ -25,7 +25,7 @@ def many(request):
     )
     prepared = lj.prepare_design(design)
     source = simulated_source(design, prepared, truth, 2026, request.param)
-    chunks = fit_chunks(any_lane(prepared), source, COUNT)
+    chunks = fit_chunks(prepared, any_lane(prepared), source, COUNT)
     return ManyFits.collect(design, prepared, True, [chunk.estimate for chunk in chunks])
 
 
