@@ -1,7 +1,8 @@
 """The command line: fit a formula to a file, run the worked example, list the data sets.
 
 Exit status: 0 when the command did what it was asked for, 2 when it could not, with one message on
-standard error. What a fit warns of goes there too.
+standard error, 130 when it was interrupted. What a fit warns of goes to standard error too. Files
+that are to be written are looked at before anything is computed.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmmjax.errors import LmmError, LmmWarning
+from lmmjax.table_files import check_writable, read_table, writing
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from lmmjax.result import LinearMixedModelResult
 
+#: Exit status of a command that was stopped by Ctrl-C, as shells have it.
+INTERRUPTED = 130
+DATA_HELP = "a CSV file (.csv, .tsv, .gz), or Parquet, Excel, Stata; - reads CSV from a pipe"
 FORMULA_HELP = "lme4's syntax, in quotes: 'score ~ time + (1 + time | id)'"
 
 
@@ -58,10 +63,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (LmmError, CommandError) as error:
         print(f"lmmjax: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"\nlmmjax: interrupted{_what_is_kept(options)}", file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:
         # The reader went away (`| head`): nothing more to say, and nothing to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def _what_is_kept(options: argparse.Namespace) -> str:
+    """What a user who stops a power study has to know."""
+    if options.run is not _power:
+        return ""
+    if options.checkpoint:
+        return f": {options.checkpoint} has what was done; the same command goes on there"
+    return ": nothing was kept; --checkpoint FILE keeps what is done"
 
 
 def _show(caught: Sequence[warnings.WarningMessage]) -> None:
@@ -83,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: lmmjax fit 'score ~ time + (1 + time | id)' study.csv --plots pictures",
     )
     fit.add_argument("formula", metavar="FORMULA", help=FORMULA_HELP)
-    fit.add_argument("data", metavar="DATA", help="a CSV file (.csv, .tsv, .gz); - reads one")
+    fit.add_argument("data", metavar="DATA", help=DATA_HELP)
     fit.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
     fit.add_argument("--weights", metavar="COL", help="column with prior weights")
     fit.add_argument("--offset", metavar="COL", help="column with a known part of the mean")
@@ -95,6 +112,16 @@ def _parser() -> argparse.ArgumentParser:
         help="read a column of numbers as a factor (may be repeated)",
     )
     fit.add_argument("--sep", metavar="CHAR", help="separator; by default ',' (tab for .tsv)")
+    fit.add_argument("--decimal", metavar="CHAR", default=".", help="',' for decimal commas")
+    fit.add_argument("--thousands", metavar="CHAR", help="mark between groups of digits")
+    fit.add_argument("--encoding", metavar="NAME", help="latin-1, cp1252, ...; by default UTF-8")
+    fit.add_argument(
+        "--na-values",
+        metavar="TEXT",
+        action="append",
+        default=[],
+        help="what stands for a missing value, as -999 or n/a (may be repeated)",
+    )
     fit.add_argument("--plots", metavar="DIR", help="save pictures as PNG files")
     fit.add_argument("--json", metavar="FILE", help="write the estimates; - prints them only")
     fit.set_defaults(run=_fit)
@@ -161,7 +188,16 @@ def _fit(options: argparse.Namespace) -> None:
 
         # Before the fit, not after it.
         need_matplotlib()
-    frame = read_table(options.data, options.sep)
+    if options.json and options.json != "-":
+        check_writable(options.json, "--json")
+    frame = read_table(
+        options.data,
+        options.sep,
+        decimal=options.decimal,
+        thousands=options.thousands,
+        encoding=options.encoding,
+        na_values=options.na_values,
+    )
     for name in options.factor:
         if name not in frame.columns:
             known = ", ".join(map(str, frame.columns))
@@ -199,6 +235,11 @@ def _power(options: argparse.Namespace) -> None:
     spec = read_spec(options.spec)
     if options.plot and "along" not in spec:
         raise CommandError("--plot draws a curve: the file needs a table [along]")
+    if options.json and options.json != "-":
+        check_writable(options.json, "--json")
+    if options.plot:
+        check_writable(options.plot, "--plot")
+        _check_picture(options.plot)
     progress = not options.quiet and sys.stderr.isatty()
     found = run_spec(spec, progress=progress, checkpoint=options.checkpoint)
     print(found)
@@ -212,7 +253,21 @@ def _power(options: argparse.Namespace) -> None:
 
         figure, grid = panels(DETACHED, 1, 1, (6.4, 4.2))
         found.plot(ax=grid[0, 0])
-        figure.savefig(options.plot, dpi=150)
+        writing(lambda: figure.savefig(options.plot, dpi=150), options.plot)
+
+
+def _check_picture(path: str) -> None:
+    """Raise unless matplotlib can write a picture of this kind."""
+    from lmmjax.plot.canvas import need_matplotlib
+
+    need_matplotlib()
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    kinds = FigureCanvasBase.get_supported_filetypes()
+    ending = Path(path).suffix.removeprefix(".").lower()
+    # Without an ending it is PNG, which matplotlib then adds.
+    if ending and ending not in kinds:
+        raise CommandError(f"--plot cannot write .{ending}: it writes {', '.join(sorted(kinds))}")
 
 
 def _plain(value: Any) -> Any:
@@ -229,64 +284,14 @@ def _datasets(options: argparse.Namespace) -> None:
             # The first line of a description has the name and the size.
             print(datasets.describe(name).splitlines()[0])
     elif options.save:
+        check_writable(options.save, "--save")
         frame = datasets.load(options.name)
-        try:
-            frame.to_csv(options.save, index=False)
-        except OSError as error:
-            raise CommandError(f"cannot write {options.save!r}: {error.strerror}") from error
+        writing(lambda: frame.to_csv(options.save, index=False), options.save)
     else:
         print(datasets.describe(options.name))
 
 
 # --- files ---------------------------------------------------------------------------------------
-
-
-def read_table(path: str, sep: str | None = None) -> pd.DataFrame:
-    """Read a CSV file.
-
-    Parameters
-    ----------
-    path : str
-        ``"-"`` for standard input. A name in ``.gz``, ``.bz2``, ``.xz`` or ``.zip`` is unpacked.
-    sep : str, optional
-        Separator; by default a comma, or a tab for ``.tsv`` and ``.tab``.
-
-    Raises
-    ------
-    CommandError
-        If there is no such file, or it is no table.
-    """
-    import pandas as pd
-
-    if sep is None:
-        sep = "\t" if {".tsv", ".tab"} & set(Path(path).suffixes) else ","
-    if sep == "\\t":
-        sep = "\t"
-    if len(sep) != 1:
-        raise CommandError(f"--sep must be one character, not {sep!r}")
-    shown = "standard input" if path == "-" else repr(path)
-    try:
-        frame = pd.read_csv(
-            sys.stdin if path == "-" else path,
-            sep=sep,
-            encoding="utf-8-sig",
-            skipinitialspace=True,
-        )
-    except OSError as error:
-        raise CommandError(f"cannot read {shown}: {error.strerror or error}") from error
-    except (ValueError, EOFError) as error:
-        # pandas says what is wrong in its first line.
-        reason = (str(error).strip().splitlines() or ["not a table"])[0]
-        raise CommandError(f"{shown} is no CSV file that can be read: {reason}") from error
-    if len(frame.columns) == 1:
-        header = str(frame.columns[0])
-        for other, name in ((";", "';'"), ("\t", "'\\t'"), (",", "','")):
-            if other != sep and other in header:
-                raise CommandError(
-                    f"{shown} has one column, {header!r}: if its separator is {name}, "
-                    f"add --sep {name}"
-                )
-    return frame
 
 
 def _as_factor(values: Any) -> pd.Series:
@@ -373,10 +378,7 @@ def _write_json(found: dict[str, Any], path: str) -> None:
     if path == "-":
         print(text)
         return
-    try:
-        Path(path).write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise CommandError(f"cannot write {path!r}: {error.strerror}") from error
+    writing(lambda: Path(path).write_text(text + "\n", encoding="utf-8"), path)
 
 
 if __name__ == "__main__":

@@ -152,7 +152,7 @@ def test_what_is_wrong_is_said_in_a_line(csv, tmp_path, capsys):
         (["fit", SLEEP, str(semi)], "add --sep ';'"),
         (["fit", SLEEP, str(empty)], "No columns to parse"),
         (["fit", SLEEP, str(ragged)], "Expected 2 fields in line 3, saw 3"),
-        (["fit", SLEEP, str(binary)], "can't decode"),
+        (["fit", SLEEP, str(binary)], "--encoding latin-1"),
         (["fit", SLEEP, file, "--sep", "::"], "--sep must be one character"),
         (["fit", "Reaction ~ Dys + (1 | Subject)", file], "Dys"),
         (["fit", "Reaction ~ Days", file], ""),
@@ -177,6 +177,108 @@ def test_files_that_cannot_be_written(csv, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main(["fit", SLEEP, str(csv), "--plots", str(tmp_path / "file")]) == 2
     assert "cannot make the folder" in capsys.readouterr().err
+
+
+def test_outputs_are_looked_at_before_anything_is_computed(csv, tmp_path, capsys, monkeypatch):
+    """A study of hours must not end in the name of its picture."""
+
+    def computed(*_, **__):
+        raise AssertionError("computed first")
+
+    for module, name in (("model", "lmm"), ("studies.spec", "run_spec")):
+        monkeypatch.setattr(f"lmmjax.{module}.{name}", computed)
+    spec = tmp_path / "study.toml"
+    spec.write_text(
+        'formula = "y ~ time + (1 | id)"\n[design]\ngroups = {id = 9}\n[truth]\nsigma = 1\n'
+        "[along]\ngroups = [9, 10]\n"
+    )
+    nowhere = str(tmp_path / "no" / "such" / "file")
+    for arguments, expected in [
+        (["power", str(spec), "--plot", str(tmp_path / "x.docx")], "--plot cannot write .docx"),
+        (["power", str(spec), "--plot", f"{nowhere}.png"], "there is no folder"),
+        (["power", str(spec), "--json", f"{nowhere}.json"], "there is no folder"),
+        (["fit", SLEEP, str(csv), "--json", f"{nowhere}.json"], "there is no folder"),
+        (["fit", SLEEP, str(csv), "--json", str(tmp_path)], "it is a folder"),
+        (["datasets", "sleepstudy", "--save", f"{nowhere}.csv"], "there is no folder"),
+    ]:
+        assert expected in failure(arguments, capsys)
+
+
+def test_an_interrupted_study_says_what_is_kept(tmp_path, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lmmjax.studies.spec.run_spec", interrupted)
+    spec = tmp_path / "study.toml"
+    spec.write_text(
+        'formula = "y ~ time + (1 | id)"\n[design]\ngroups = {id = 9}\n[truth]\nsigma = 1\n'
+    )
+    for more, expected in (
+        ([], "--checkpoint FILE keeps"),
+        (["--checkpoint", str(tmp_path / "kept.json")], "kept.json has what was done"),
+    ):
+        assert main(["power", str(spec), *more]) == 130
+        out = capsys.readouterr()
+        assert out.err.strip().startswith("lmmjax: interrupted: ")
+        assert out.err.strip().count("\n") == 0
+        assert expected in out.err
+
+
+def test_dialects_of_tables(csv, tmp_path, monkeypatch):
+    """The same numbers whatever the marks, the encoding and the kind of file."""
+    expected = read_table(str(csv))
+    frame = expected.assign(Who=["Zoë", "Åsa", "ß"] * 60)
+    frame.to_csv(tmp_path / "comma.csv", sep=";", decimal=",", index=False)
+    frame.to_csv(tmp_path / "utf16.csv", index=False, encoding="utf-16")
+    frame.to_csv(tmp_path / "latin.csv", index=False, encoding="latin-1")
+    frame.to_csv(tmp_path / "bom.csv", index=False, encoding="utf-8-sig")
+    frame.to_parquet(tmp_path / "t.parquet")
+    (tmp_path / "misnamed.csv").write_bytes((tmp_path / "t.parquet").read_bytes())
+    frame.to_stata(tmp_path / "t.dta", write_index=False, version=118)
+    for name, options in [
+        ("comma.csv", {"decimal": ","}),
+        ("comma.csv", {"decimal": ",", "sep": ";", "thousands": "."}),
+        ("utf16.csv", {}),
+        ("latin.csv", {"encoding": "latin-1"}),
+        ("bom.csv", {}),
+        ("t.parquet", {}),
+        ("misnamed.csv", {}),
+        ("t.dta", {}),
+    ]:
+        found = read_table(str(tmp_path / name), **options)
+        assert list(found) == list(frame), name
+        assert np.array_equal(found["Reaction"], frame["Reaction"]), name
+        assert found["Who"].astype(str).tolist() == frame["Who"].tolist(), name
+    coded = frame.astype({"Days": object})
+    coded.loc[[3, 5], "Days"] = ["n.d.", -999]
+    coded.to_csv(tmp_path / "coded.csv", index=False)
+    found = read_table(str(tmp_path / "coded.csv"), na_values=["n.d.", "-999"])
+    assert np.flatnonzero(found["Days"].isna()).tolist() == [3, 5]
+    (tmp_path / "thousands.csv").write_text("x;y\n1.234,5;2\n")
+    found = read_table(str(tmp_path / "thousands.csv"), decimal=",", thousands=".")
+    assert found["x"].tolist() == [1234.5]
+
+
+def test_tables_that_cannot_be_read_are_named(csv, tmp_path, capsys):
+    latin = tmp_path / "latin.csv"
+    latin.write_bytes("y,Größe\n1,2\n".encode("latin-1"))
+    for name in ("t.sav", "t.rds", "t.json", "t.xlsx", "t.parquet"):
+        (tmp_path / name).write_bytes(b"PK or not")
+    for arguments, expected in [
+        ([str(latin)], "add --encoding latin-1"),
+        ([str(latin), "--encoding", "utf-16"], "as utf-16"),
+        ([str(latin), "--encoding", "klingon"], "--encoding 'klingon' is not known"),
+        ([str(csv), "--decimal", ",,"], "--decimal must be one character"),
+        ([str(csv), "--decimal", ",", "--sep", ","], "must be different"),
+        ([str(tmp_path / "t.sav")], "a file of SPSS, which is not read: save it as CSV"),
+        ([str(tmp_path / "t.rds")], "a file of R,"),
+        ([str(tmp_path / "t.json")], "a file of JSON,"),
+        ([str(tmp_path / "t.xlsx")], "Excel"),
+        ([str(tmp_path / "t.parquet")], "cannot read"),
+    ]:
+        text = failure(["fit", SLEEP, *arguments], capsys)
+        assert expected in text
+        assert text.count("\n") == 1
 
 
 def test_usage(capsys):
