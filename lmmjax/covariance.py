@@ -19,6 +19,7 @@ from jax import Array
 
 from lmmjax import structure_pytree
 from lmmjax.errors import LmmError
+from lmmjax.precision import double_precision
 
 Equivariance = Literal["affine", "diagonal", "none"]
 
@@ -129,7 +130,10 @@ class Covariance:
         raise NotImplementedError
 
     def from_factor(self, factor: np.ndarray) -> np.ndarray:
-        """``theta`` whose relative covariance is ``factor @ factor.T`` (needed unless "none")."""
+        """``theta`` whose relative covariance is ``factor @ factor.T`` (needed unless "none").
+
+        It is asked for with any square root of a covariance of the family, triangular or not.
+        """
         raise NotImplementedError
 
     def search_form(self) -> Covariance:
@@ -371,6 +375,68 @@ def relative_factor(structure: Covariance, theta: Array) -> Array:
             f"a matrix of shape ({size}, {size})"
         )
     return factor
+
+
+def relative_covariance(structure: Covariance, theta: Array) -> Array:
+    """``Lambda Lambda'`` of a structure, shape (k, k)."""
+    factor = relative_factor(structure, theta)
+    return factor @ factor.T
+
+
+def check_structure(structure: Covariance) -> None:
+    """Raise unless a structure that a user wrote is what it says to be.
+
+    One that says to absorb changes of its columns is searched in others than the data's, and its
+    parameters are found again by ``from_factor``: if that were not so, all of them would be wrong.
+
+    Raises
+    ------
+    LmmError
+        Naming the structure, and what it lacks.
+    """
+    if type(structure).__module__ == __name__:
+        return
+    name, k = type(structure).__name__, structure.size
+    try:
+        start = np.asarray(structure.start(), np.float64)
+        count = structure.n_theta
+    except NotImplementedError as error:
+        raise LmmError(
+            f"{name} does not define all of n_theta, factor, start and theta_names, which a "
+            "covariance structure needs"
+        ) from error
+    if start.shape != (count,):
+        raise LmmError(
+            f"{name}.start returned shape {start.shape}; its n_theta of {count} needs an array of "
+            f"shape ({count},)"
+        )
+    wave = np.cos(np.arange(1, k * k + count + 1))
+    point = start + 0.1 * wave[:count]
+    with double_precision():
+        root = np.asarray(relative_factor(structure, jnp.asarray(point)))
+        if structure.equivariance == "none":
+            return
+        mixed = np.eye(k) + 0.3 * wave[count:].reshape(k, k)
+        change = mixed if structure.equivariance == "affine" else np.diag(np.diagonal(mixed))
+        wanted = change @ root
+        promise = (
+            f"says that it absorbs changes of its columns (equivariance {structure.equivariance!r})"
+        )
+        for form in {type(s): s for s in (structure, structure.search_form())}.values():
+            name = type(form).__name__
+            try:
+                theta = jnp.asarray(form.from_factor(wanted), jnp.float64)
+            except NotImplementedError as error:
+                raise LmmError(
+                    f"{name} {promise} and so needs from_factor, from a square root of its "
+                    "covariance to theta: define it, or set equivariance = 'none'"
+                ) from error
+            given, truth = np.asarray(relative_covariance(form, theta)), wanted @ wanted.T
+            if not np.allclose(given, truth, rtol=1e-8, atol=1e-8 * np.abs(truth).max()):
+                raise LmmError(
+                    f"{name} {promise}, but factor(from_factor(root)) has another covariance than "
+                    "root @ root.T: correct from_factor, or set equivariance = 'none'"
+                )
 
 
 def qr_triangle(matrix: np.ndarray) -> np.ndarray:

@@ -195,7 +195,7 @@ def _one_kernel(data: CrossProducts | Prepared, *_: Any) -> bool:
         engine.moments.size <= MANY_MOMENTS
         and data.n_theta < jacobi.UNROLL
         and p <= smallblock.UNROLL
-        and all(isinstance(s, Unstructured | Diagonal) for bars in data.structures for s in bars)
+        and all(type(s) in (Unstructured, Diagonal) for bars in data.structures for s in bars)
     )
 
 

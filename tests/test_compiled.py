@@ -85,6 +85,8 @@ def test_structures_of_a_user_are_not_kept_on_disk(folder: Path) -> None:
     """The file name cannot know their code: an edited class would get the old executable."""
 
     class Halved(Diagonal):
+        equivariance = "none"
+
         def factor(self, theta: jnp.ndarray) -> jnp.ndarray:
             return super().factor(theta) / 2
 

@@ -117,7 +117,7 @@ def _bars(fit: LinearMixedModelResult) -> list[Bar]:
             own = slice(at, at + structure.size)
             at += structure.size
             bar = Bar(term.group, term.index, term.columns[own], term.Z[:, own], structure)
-            out += bar.columnwise() if isinstance(structure, Diagonal) else [bar]
+            out += bar.columnwise() if type(structure) is Diagonal else [bar]
     return out
 
 
@@ -126,7 +126,7 @@ def _among(bar: Bar, bars: list[Bar]) -> bool:
     if any(_contains(other, bar) for other in bars):
         return True
     # One variance for all columns is a special case of a variance for each.
-    apart = isinstance(bar.structure, Identity) and bar.structure.size > 1
+    apart = type(bar.structure) is Identity and bar.structure.size > 1
     return apart and all(_among(one, bars) for one in bar.columnwise())
 
 
@@ -176,12 +176,12 @@ def _some_root(structure: Covariance) -> np.ndarray:
 def _in_family(structure: Covariance, V: np.ndarray) -> bool:
     """Whether a matrix that is a covariance is one of a structure's."""
     k, scale = structure.size, np.trace(V) / structure.size
-    if isinstance(structure, Unstructured) or k == 1:
+    if type(structure) in (Unstructured, SymmetricRoot) or k == 1:
         return True
     lag = np.abs(np.subtract.outer(np.arange(k), np.arange(k)))
-    if isinstance(structure, Identity):
+    if type(structure) is Identity:
         alike = np.where(lag == 0, scale, 0.0)
-    elif isinstance(structure, CompoundSymmetry):
+    elif type(structure) is CompoundSymmetry:
         alike = np.where(lag == 0, scale, (V.sum() - np.trace(V)) / (k * (k - 1)))
     else:
         alike = scale * (V[0, 1] / scale) ** lag

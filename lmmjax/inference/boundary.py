@@ -33,15 +33,15 @@ def _known_pivot(structure: Covariance, theta: np.ndarray) -> Any:
 
     Without LAPACK: this runs at every fit, and a call into it costs as much as all the rest.
     """
-    if isinstance(structure, Diagonal):
+    if type(structure) is Diagonal:
         return np.abs(theta).min(axis=-1)
-    if not isinstance(structure, Unstructured):
+    if type(structure) not in (Unstructured, SymmetricRoot):
         return None
     if structure.size == 1:
         return abs(theta[..., 0])
     if structure.size == 2:
         a, b, c = theta[..., 0], theta[..., 1], theta[..., 2]
-        if not isinstance(structure, SymmetricRoot):
+        if type(structure) is not SymmetricRoot:
             return np.minimum(abs(a), abs(c))
         # The first pivot is a column's length, and the product of both the determinant.
         first = np.hypot(a, b)

@@ -23,8 +23,9 @@ from lmmjax.covariance import (
     Covariance,
     Diagonal,
     Identity,
+    SymmetricRoot,
     Unstructured,
-    relative_factor,
+    relative_covariance,
 )
 from lmmjax.errors import LmmError
 from lmmjax.likelihood.crossproducts import CrossProducts, Prepared
@@ -155,14 +156,14 @@ def _in_components(jets: SearchJets) -> ComponentJets:
 def _entries(structure: Covariance) -> tuple[np.ndarray, np.ndarray]:
     """Entries of the covariance matrix that are coordinates of the family, if it is linear."""
     k = structure.size
-    if isinstance(structure, Unstructured):
+    if type(structure) in (Unstructured, SymmetricRoot):
         col, row = np.triu_indices(k)
         return row, col
-    if isinstance(structure, Diagonal):
+    if type(structure) is Diagonal:
         return np.arange(k), np.arange(k)
-    if isinstance(structure, Identity):
+    if type(structure) is Identity:
         return np.zeros(1, int), np.zeros(1, int)
-    if isinstance(structure, CompoundSymmetry):
+    if type(structure) is CompoundSymmetry:
         row = np.array([0, 1] if k > 1 else [0])
         return row, np.zeros_like(row)
     raise LmmError(
@@ -176,9 +177,9 @@ def _components(structures: tuple[tuple[Covariance, ...], ...], theta: Array) ->
     out, at = [], 0
     for bars in structures:
         for structure in bars:
-            factor = relative_factor(structure, theta[at : at + structure.n_theta])
+            own = relative_covariance(structure, theta[at : at + structure.n_theta])
             at += structure.n_theta
-            out.append((factor @ factor.T)[_entries(structure)])
+            out.append(own[_entries(structure)])
     return jnp.concatenate(out)
 
 
@@ -233,9 +234,9 @@ def _least_eigenvalue(bar: _Bar) -> np.ndarray:
 def _shifted(bar: _Bar, shift: float) -> np.ndarray:
     """Search parameters of the bar's covariance plus ``shift`` times the identity."""
     k = bar.structure.size
-    if k == 1 or isinstance(bar.structure, Diagonal | Identity):
+    if k == 1 or type(bar.structure) in (Diagonal, Identity):
         return np.sqrt(bar.theta**2 + shift)
-    if isinstance(bar.structure, Unstructured):
+    if type(bar.structure) in (Unstructured, SymmetricRoot):
         # A square F with F F' = wide wide', from the singular values: nothing is squared.
         more = np.broadcast_to(np.sqrt(shift) * np.eye(k), bar.root.shape)
         wide = np.concatenate([bar.root, more], axis=2)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import numpy as np
 
-from lmmjax.covariance import Covariance, Diagonal, Unstructured
+from lmmjax.covariance import Covariance, Diagonal, SymmetricRoot, Unstructured, relative_covariance
 from lmmjax.errors import LmmError
 from lmmjax.likelihood.segments import segment_sum
 from lmmjax.precision import double_precision
@@ -133,9 +133,9 @@ def _parameters(prepared: Prepared) -> list[_Parameter]:
 def _tangents(structure: Covariance) -> np.ndarray:
     """Return the derivatives of a bar's covariance in its parameters, shape (m, k, k)."""
     k = structure.size
-    if isinstance(structure, Diagonal):
+    if type(structure) is Diagonal:
         return np.eye(k)[:, :, None] * np.eye(k)[:, None, :]
-    if isinstance(structure, Unstructured):
+    if type(structure) in (Unstructured, SymmetricRoot):
         row, col = np.triu_indices(k)
         out = np.zeros((row.size, k, k))
         out[np.arange(row.size), row, col] = out[np.arange(row.size), col, row] = 1.0
@@ -144,7 +144,7 @@ def _tangents(structure: Covariance) -> np.ndarray:
     start = np.asarray(structure.start(), np.float64)
     point = start + 0.1 * np.cos(np.arange(1, start.size + 1))
     with double_precision():
-        jacobian = jax.jacfwd(lambda x: structure.factor(x) @ structure.factor(x).T)(point)
+        jacobian = jax.jacfwd(lambda x: relative_covariance(structure, x))(point)
     return np.moveaxis(np.asarray(jacobian), -1, 0)
 
 

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from lmmjax.compiled import Kernel
-from lmmjax.covariance import Covariance, Diagonal, Unstructured
+from lmmjax.covariance import Covariance, Diagonal, Unstructured, relative_covariance
 from lmmjax.errors import LmmError
 from lmmjax.inference.boundary import singular_bars
-from lmmjax.likelihood.crossproducts import lambda_factors
+from lmmjax.likelihood.crossproducts import lambda_factors, search_forms
 from lmmjax.likelihood.pytree import register
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def independent_blocks(structures: Structures) -> list[tuple[int, int, int]]:
     for t, bars in enumerate(structures):
         at = 0
         for structure in bars:
-            sizes = [1] * structure.size if isinstance(structure, Diagonal) else [structure.size]
+            sizes = [1] * structure.size if type(structure) is Diagonal else [structure.size]
             for size in sizes:
                 out.append((t, at, size))
                 at += size
@@ -181,7 +181,7 @@ def joint_covariance(fit: Estimates) -> JointCovariance:
     theta = np.asarray(fit.raw.estimate.solution.theta, np.float64)
     search = np.append(theta, np.asarray(inference.sigma, np.float64))
     inverses = tuple(np.linalg.inv(np.asarray(transform)) for transform in data.transforms)
-    K = np.array(_change(search, _Change(inverses, data.structures)))
+    K = np.array(_change(search, _Change(inverses, data.structures, fit.theta)))
     p = fit.beta.size
     directions = np.asarray(inference.free)
     directions = directions[:, directions.any(axis=0)]
@@ -197,17 +197,27 @@ def joint_covariance(fit: Estimates) -> JointCovariance:
 @register
 @dataclass(frozen=True)
 class _Change:
-    """What the change of parameters depends on: each term's ``T^-1``, and the structures."""
+    """What the change of parameters depends on.
+
+    Attributes
+    ----------
+    inverses : tuple of Array
+        Each term's ``T^-1``.
+    structures : tuple of tuple of Covariance
+    theta : Array, shape (n_theta,)
+        The estimates, in the structures' own parameters.
+    """
 
     inverses: tuple[Any, ...]
     structures: Structures
+    theta: Any
 
 
 def change_of_parameters(search: Array, change: _Change) -> Array:
     """Derivatives of ``(theta, vec(covariances), sigma)`` in the search parameters and sigma."""
 
     def natural(parameters: Array) -> Array:
-        return _from_search(parameters, change.inverses, change.structures)
+        return _from_search(parameters, change)
 
     return jax.jacfwd(natural)(search)
 
@@ -215,37 +225,51 @@ def change_of_parameters(search: Array, change: _Change) -> Array:
 _change = Kernel(change_of_parameters)
 
 
-def _from_search(search: Array, inverses: tuple[Array, ...], structures: Structures) -> Array:
+def _from_search(search: Array, change: _Change) -> Array:
     """``(theta, vec(covariances), sigma)`` from the search parameters and sigma."""
     theta, sigma = search[:-1], search[-1]
-    forms = tuple(tuple(s.search_form() for s in bars) for bars in structures)
+    factors = lambda_factors(search_forms(change.structures), theta)
     own, covariances, at = [], [], 0
-    for bars, inverse, factor in zip(
-        structures, inverses, lambda_factors(forms, theta), strict=True
-    ):
+    for bars, inverse, factor in zip(change.structures, change.inverses, factors, strict=True):
         root = inverse @ factor
         covariances.append(jnp.ravel(sigma**2 * root @ root.T))
         start = 0
         for structure in bars:
             block = root[start : start + structure.size, start : start + structure.size]
-            own.append(_theta(structure, block, theta[at : at + structure.n_theta]))
+            place = slice(at, at + structure.n_theta)
+            own.append(_theta(structure, block, theta[place], change.theta[place]))
             start += structure.size
             at += structure.n_theta
     return jnp.concatenate([*own, *covariances, sigma[None]])
 
 
-def _theta(structure: Covariance, root: Array, searched: Array) -> Array:
-    """lme4's parameters of a bar from a square root of its relative covariance."""
+def _theta(structure: Covariance, root: Array, searched: Array, estimate: Array) -> Array:
+    """A bar's own parameters (lme4's) from a square root of its relative covariance.
+
+    In value and first derivative at the estimate.
+    """
     if structure.equivariance == "none":
         return searched
-    if isinstance(structure, Diagonal):
+    if type(structure) is Diagonal:
         return jnp.abs(jnp.diagonal(root))
-    if isinstance(structure, Unstructured):
+    if type(structure) is Unstructured:
         lower = _cholesky(root @ root.T)
         col, row = np.triu_indices(structure.size)
         return lower[row, col]
-    # A family whose parameters only its own NumPy code knows.
-    return jnp.nan * searched
+    # Only the structure's own code, in NumPy, knows theta of a root. But G(theta) = root root', so
+    # that d theta = (dG / d theta)^-1 d(root root'), entries in units of the standard deviations.
+    covariance = root @ root.T
+    unit = jnp.sqrt(jnp.diagonal(lax.stop_gradient(covariance)))
+    unit = jnp.where(unit > 0, unit, 1.0)
+
+    def entries(x: Array) -> Array:
+        return jnp.ravel(x / (unit[:, None] * unit))
+
+    slope = jax.jacfwd(lambda t: entries(relative_covariance(structure, t)))(estimate)
+    length = jnp.sqrt(jnp.sum(slope**2, axis=0))
+    length = jnp.where(length > 0, length, 1.0)
+    moved = entries(covariance - lax.stop_gradient(covariance))
+    return estimate + (jnp.linalg.pinv(slope / length) @ moved) / length
 
 
 def _cholesky(matrix: Array) -> Array:
@@ -272,7 +296,7 @@ def _at_boundary(fit: Estimates, structures: Structures, size: int) -> np.ndarra
                     inside[start - at : start - at + width] = True
             own = np.arange(at, at + structure.size)[inside]
             cov[np.ix_(own, own)] = True
-            per_column = isinstance(structure, Diagonal)
+            per_column = type(structure) is Diagonal
             marked_theta += inside.tolist() if per_column else [inside.any()] * structure.n_theta
             at += structure.size
         marked_cov.append(cov.ravel())

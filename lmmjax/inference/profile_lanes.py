@@ -59,14 +59,14 @@ def profiled_parameters(fit: Estimates) -> list[ProfiledParameter]:
     ):
         at = 0
         for structure in bars:
-            if not isinstance(structure, (Diagonal, Unstructured)):
+            if type(structure) not in (Diagonal, Unstructured):
                 raise LmmError(
                     f"the covariance structure {type(structure).__name__} of {term.group!r} has "
                     "no free standard deviations and correlations to profile: profiles are for "
                     "unstructured and diagonal covariances"
                 )
             own = tuple(range(at, at + structure.size))
-            blocks = [(i,) for i in own] if isinstance(structure, Diagonal) else [own]
+            blocks = [(i,) for i in own] if type(structure) is Diagonal else [own]
             for block in blocks:
                 for j, later in enumerate(block):
                     name = f"sd_{term.columns[later]}|{term.group}"
@@ -119,7 +119,7 @@ class Lanes:
             m = sum(s.n_theta for s in bars)
             placement, at, slot = np.zeros((k, k, m)), 0, 0
             for structure in bars:
-                if isinstance(structure, Diagonal):
+                if type(structure) is Diagonal:
                     row = col = np.arange(structure.size)
                     for i in row:
                         self.slots[t, at + i] = offset + slot + np.arange(i, i + 1)

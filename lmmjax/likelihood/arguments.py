@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lmmjax.covariance import Covariance
+from lmmjax.covariance import Covariance, check_structure
 from lmmjax.errors import DataError, LmmError
 from lmmjax.likelihood.products import writes_out
 
@@ -193,6 +193,8 @@ def check_structures(name: str, bars: Any, columns: int) -> None:
             f"{name} is of size {sum(sizes)} ({made}), but the term has "
             f"{counted(columns, 'column')}"
         )
+    for structure in bars:
+        check_structure(structure)
 
 
 def check_rank(weighted: np.ndarray) -> None:

@@ -82,7 +82,7 @@ def approach(data: CrossProducts, reml: bool) -> Array:
 def _standard_deviations(data: CrossProducts) -> np.ndarray:
     """Which search parameters are (relative) standard deviations, shape (n_theta,)."""
     kinds = [
-        np.full(s.n_theta, isinstance(s, Diagonal) or (isinstance(s, Unstructured) and s.size == 1))
+        np.full(s.n_theta, type(s) is Diagonal or (type(s) is Unstructured and s.size == 1))
         for bars in data.search_structures
         for s in bars
     ]

@@ -197,7 +197,7 @@ def varcorr(fit: Estimates) -> VarCorr:
         at = 0
         for structure in bars:
             # Independent coefficients are blocks of their own.
-            sizes = [1] * structure.size if isinstance(structure, Diagonal) else [structure.size]
+            sizes = [1] * structure.size if type(structure) is Diagonal else [structure.size]
             for size in sizes:
                 own = slice(at, at + size)
                 count = seen.get(term.group, 0)
