@@ -29,7 +29,15 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from lmmjax.covariance import AR1, CompoundSymmetry, Covariance, Diagonal, Identity, Unstructured
+from lmmjax.covariance import (
+    AR1,
+    CompoundSymmetry,
+    Covariance,
+    Diagonal,
+    Identity,
+    SymmetricRoot,
+    Unstructured,
+)
 from lmmjax.estimate import Estimate
 from lmmjax.inference.boundary import bars_at_boundary
 from lmmjax.likelihood.crossproducts import CrossProducts, Prepared, is_moments_alone
@@ -62,9 +70,9 @@ def other_starts(structures: Sequence[Sequence[Covariance]]) -> np.ndarray:
 
 def _scaled(structure: Covariance, sd: float) -> np.ndarray:
     start = np.array(structure.start(), np.float64)
-    if isinstance(structure, Diagonal | Unstructured):
+    if type(structure) in (Diagonal, Unstructured, SymmetricRoot):
         return sd * start
-    if isinstance(structure, Identity | CompoundSymmetry | AR1):
+    if type(structure) in (Identity, CompoundSymmetry, AR1):
         start[0] *= sd
     # What the parameters of others mean is not known: their own start, again.
     return start

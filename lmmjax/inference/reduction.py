@@ -275,8 +275,10 @@ def _offset(fit: Model) -> Any:
     return offset
 
 
-def _structured(fit: LinearMixedModelResult) -> list[str]:
+def _structured(fit: Model) -> list[str]:
     """The grouping factors whose covariance has fewer parameters than a free one."""
+    if isinstance(fit, LinearModel):
+        return []
     return [
         term.group
         for term, bars in zip(fit.design.terms, fit.raw.prepared.structures, strict=True)

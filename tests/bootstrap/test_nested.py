@@ -64,7 +64,7 @@ NESTED = [
 APART = [
     ("y ~ x * s + (1 | g)", "y ~ f + (1 | g)", "effects 'fb', 'fc' cannot be written"),
     ("y ~ merged + x + (1 | g)", "y ~ f + (1 | g)", "5 parameters .* one with more"),
-    ("y ~ 0 + x + f + (1 | g)", "y ~ I(x**2) + (1 | g)", r"'I\(x \*\* 2\)' cannot"),
+    ("y ~ 0 + x + f + (1 | g)", "y ~ I(x**2) + (1 | g)", r"'I\(x\^2\)' cannot"),
     ("y ~ x + (1 + x || g)", "y ~ x + (0 + z | g)", r"\(z \| g\) are no special case"),
     ("y ~ x + f + (1 | g)", "y ~ x + (0 + x | g)", r"\(x \| g\) are no special case"),
     ("y ~ x + (1 + x | g)", "y ~ x + (1 | s)", r"of the large one's \(\(Intercept\) \+ x \| g\)"),
