@@ -18,11 +18,18 @@ from lmmjax.inference.kenward_roger import denominator
 from lmmjax.inference.multiplicity import adjust_p
 from lmmjax.inference.pooled import denominator_df
 from lmmjax.inference.units import column_units, same_units
-from lmmjax.reading.coefficients import check_level, contrast_df, t_quantile, two_sided_p
+from lmmjax.reading.coefficients import (
+    check_level,
+    contrast_df,
+    moved_rows,
+    t_quantile,
+    two_sided_p,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from lmmjax.inference.satterthwaite import FixedInference
     from lmmjax.result import LinearMixedModelResult
 
 METHODS = ("satterthwaite", "kenward-roger", "asymptotic")
@@ -76,18 +83,19 @@ class _Independent(NamedTuple):
     rhs: np.ndarray
 
 
-def _independent(L: np.ndarray, rhs: np.ndarray, cov: np.ndarray) -> _Independent:
+def _independent(L: np.ndarray, rhs: np.ndarray, fixed: FixedInference) -> _Independent:
     """Return what ``L beta = rhs`` says once; rows of L may depend on each other."""
-    V = L @ cov @ L.T
-    se = np.sqrt(np.maximum(np.diagonal(V), 0.0))
+    moved = moved_rows(L, fixed)
+    se = np.sqrt(np.sum(moved**2, axis=1))
     told = se > 0.0
     if not told.any():
         raise LmmError("the hypotheses say nothing about the coefficients: L is zero")
-    L, rhs, V, se = L[told], rhs[told], V[np.ix_(told, told)], se[told]
-    # A rank is decided at unit standard error, by what rounding leaves of the sums in L cov L'.
-    values, vectors = np.linalg.eigh(V / np.outer(se, se))
-    terms = np.sum((np.abs(L) @ np.abs(cov)) * np.abs(L), axis=1) / se**2
-    noise = 16.0 * len(cov) * np.finfo(float).eps * terms.max()
+    L, rhs, moved, se = L[told], rhs[told], moved[told], se[told]
+    # A rank is decided at unit standard error, by what rounding leaves of the sums in L root'.
+    unit = moved / se[:, None]
+    values, vectors = np.linalg.eigh(unit @ unit.T)
+    terms = np.linalg.norm(np.abs(L) @ np.abs(np.asarray(fixed.root)).T, axis=1) / se
+    noise = 16.0 * L.shape[1] * np.finfo(float).eps * terms.max()
     kept = values > max(DEPENDENT, noise) * values[-1]
     off, right = vectors[:, ~kept].T @ (rhs / se), np.abs(rhs / se).max()
     if np.any(np.abs(off) > 1e-8 * (1.0 + right)):
@@ -120,14 +128,14 @@ def f_test(
     FTest
     """
     fixed = fit.raw.estimate.fixed
-    rows, right = _independent(L, rhs, np.asarray(fixed.vcov))
+    rows, right = _independent(L, rhs, fixed)
     q = len(rows)
     difference = rows @ fit.beta - right
     scale = 1.0
     if ddf == "kenward-roger":
         kr = fit.kenward_roger
         den_df, scale = denominator(rows, kr)
-        wald = difference @ np.linalg.solve(rows @ kr.adjusted @ rows.T, difference)
+        wald = difference @ np.linalg.solve(kr.covariance(rows), difference)
     else:
         wald = float(np.sum(difference**2))
         den_df = np.inf
@@ -163,9 +171,8 @@ def standard_errors_and_df(
     fixed = fit.raw.estimate.fixed
     if ddf == "kenward-roger":
         kr = fit.kenward_roger
-        variance = np.sum((L @ kr.adjusted) * L, axis=1)
-        return np.sqrt(variance), np.array([denominator(row[None], kr).df for row in L])
-    variance = np.sum((L @ np.asarray(fixed.vcov)) * L, axis=1)
+        return np.sqrt(kr.variances(L)), np.array([denominator(row[None], kr).df for row in L])
+    variance = np.sum(moved_rows(L, fixed) ** 2, axis=1)
     df = contrast_df(L, fixed) if ddf == "satterthwaite" else np.full(len(L), np.inf)
     return np.sqrt(variance), df
 

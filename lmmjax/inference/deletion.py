@@ -42,7 +42,8 @@ class Deletions(NamedTuple):
     Attributes
     ----------
     beta : ndarray, shape (J, p)
-    vcov : ndarray, shape (J, p, p)
+    root : ndarray, shape (J, p, p)
+        ``root' root`` is the covariance of beta.
     sigma : ndarray, shape (J,)
     covariances : tuple of ndarray, each (J, k_t, k_t)
         Of each term's effects, in squared units of the response.
@@ -51,7 +52,7 @@ class Deletions(NamedTuple):
     """
 
     beta: Any
-    vcov: Any
+    root: Any
     sigma: Any
     covariances: tuple[Any, ...]
     status: Any
@@ -79,7 +80,7 @@ def delete_units(fitted: Fitted, design: Design, unit: np.ndarray, count: int) -
     p = design.p
     out = Deletions(
         beta=np.full((count, p), np.nan),
-        vcov=np.full((count, p, p), np.nan),
+        root=np.full((count, p, p), np.nan),
         sigma=np.full(count, np.nan),
         covariances=tuple(np.full((count, *f.shape), np.nan) for f in fitted.factors),
         status=np.full(count, -1),
@@ -88,7 +89,7 @@ def delete_units(fitted: Fitted, design: Design, unit: np.ndarray, count: int) -
         data = without(at)
         found = fit_data(data, reml=fitted.reml)
         out.beta[at] = found.fixed.beta
-        out.vcov[at] = found.fixed.vcov
+        out.root[at] = found.fixed.root
         out.sigma[at] = found.fixed.sigma
         out.status[at] = found.solution.status
         for t, (transform, factor) in enumerate(zip(data.transforms, found.factors, strict=True)):

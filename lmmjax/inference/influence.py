@@ -221,12 +221,13 @@ def _of_units(
 
     index = pd.Index(labels, name=name)
     change = fit.beta - without.beta
-    cov = fit.vcov.to_numpy()
     p = change.shape[1]
+    # vcov = root'root: its inverse would lose twice the digits where an origin is far away.
+    root = np.asarray(fit.raw.estimate.fixed.root)
     with np.errstate(invalid="ignore"):
-        relative = change / np.sqrt(np.diagonal(without.vcov, axis1=1, axis2=2))
-        ratio = np.linalg.det(np.linalg.solve(cov, without.vcov)) if p else np.ones(len(labels))
-    distance = np.sum(change.T * np.linalg.solve(cov, change.T), axis=0) / (p or np.nan)
+        relative = change / np.linalg.norm(without.root, axis=1)
+        ratio = np.exp(2.0 * (np.linalg.slogdet(without.root)[1] - np.linalg.slogdet(root)[1]))
+    distance = np.sum(np.linalg.solve(root.T, change.T) ** 2, axis=0) / (p or np.nan)
     frame = pd.DataFrame(
         {
             "n": np.bincount(unit, minlength=len(labels)),

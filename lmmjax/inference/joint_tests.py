@@ -10,6 +10,7 @@ import numpy as np
 
 from lmmjax.inference.contrasts import f_test
 from lmmjax.inference.estimability import estimable_part
+from lmmjax.reading.coefficients import moved_rows
 from lmmjax.reading.marginal_means import Shown
 
 if TYPE_CHECKING:
@@ -116,11 +117,9 @@ def confounded_test(cells: MarginalEstimates, tested: Sequence[np.ndarray]) -> d
     """
     whole = joint_test(cells, np.arange(len(cells.functions))).rows
     terms = np.concatenate([whole[:0], *tested])
-    cov = np.asarray(cells.fit.raw.estimate.fixed.vcov)
-    se = np.sqrt(np.diagonal(cov))
+    fixed = cells.fit.raw.estimate.fixed
     # Rows in coordinates in which estimates are uncorrelated, of variance 1
-    root = np.linalg.cholesky(cov / np.outer(se, se)) * se[:, None]
-    white, known = whole[:, :-1] @ root, terms[:, :-1] @ root
+    white, known = moved_rows(whole[:, :-1], fixed), moved_rows(terms[:, :-1], fixed)
     size = np.linalg.norm(known, axis=1, keepdims=True)
     _, values, basis = np.linalg.svd(known / size, full_matrices=False)
     basis = basis[values > SPANNED]

@@ -15,7 +15,7 @@ Source: Kenward & Roger (1997), Biometrics 53, 983-997; Halekoh & Hojsgaard (201
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
@@ -40,22 +40,54 @@ if TYPE_CHECKING:
 class KenwardRoger:
     """What tests by Kenward and Roger's method need, of one fit or of many.
 
+    Kept on an orthonormal basis of the fixed effects' columns, because in the data's own, of which
+    the origins may be far away, variances of contrasts would cancel twice the digits.
+
     Attributes
     ----------
-    vcov : ndarray, shape (..., p, p)
-        ``Phi = (X'V^-1X)^-1``.
-    adjusted : ndarray, shape (..., p, p)
+    phi : ndarray, shape (..., p, p)
+        ``Phi = (X'V^-1X)^-1`` on the basis.
+    phi_adjusted : ndarray, shape (..., p, p)
         Their adjusted covariance of the fixed effects.
-    first : ndarray, shape (..., r, p, p)
+    sandwich : ndarray, shape (..., r, p, p)
         ``Phi P_i Phi`` for each of the r components.
     weight : ndarray, shape (..., r, r)
         ``W``, the covariance of the components' estimates.
+    back : ndarray, shape (..., p, p)
+        From the basis to the data's columns and units.
     """
 
-    vcov: np.ndarray
-    adjusted: np.ndarray
-    first: np.ndarray
+    phi: np.ndarray
+    phi_adjusted: np.ndarray
+    sandwich: np.ndarray
     weight: np.ndarray
+    back: np.ndarray
+
+    @property
+    def vcov(self) -> np.ndarray:
+        """``Phi`` in the data's units, shape (..., p, p)."""
+        return self.back @ self.phi @ np.swapaxes(self.back, -1, -2)
+
+    @property
+    def adjusted(self) -> np.ndarray:
+        """Adjusted covariance of the fixed effects in the data's units, shape (..., p, p)."""
+        return self.covariance(np.eye(self.phi.shape[-1]))
+
+    @property
+    def first(self) -> np.ndarray:
+        """``Phi P_i Phi`` in the data's units, shape (..., r, p, p)."""
+        back = self.back[..., None, :, :]
+        return back @ self.sandwich @ np.swapaxes(back, -1, -2)
+
+    def covariance(self, L: np.ndarray) -> np.ndarray:
+        """Adjusted covariance of the estimates of ``L beta``, shape (..., q, q)."""
+        rows = L @ self.back
+        return rows @ self.phi_adjusted @ np.swapaxes(rows, -1, -2)
+
+    def variances(self, L: np.ndarray) -> np.ndarray:
+        """The diagonal of :meth:`covariance`, shape (..., q)."""
+        rows = L @ self.back
+        return np.sum((rows @ self.phi_adjusted) * rows, axis=-1)
 
 
 class Denominator(NamedTuple):
@@ -81,10 +113,11 @@ def denominator(L: np.ndarray, kr: KenwardRoger) -> Denominator:
     Kenward & Roger (1997), section 4, with their notation A1, A2, B, g, c1, c2, c3, rho.
     """
     q = L.shape[-2]
+    L = L @ kr.back
     across = np.swapaxes(L, -1, -2)
-    inverse = np.linalg.inv(L @ kr.vcov @ across)
+    inverse = np.linalg.inv(L @ kr.phi @ across)
     # tr(Theta Phi P_i Phi), and the traces of products of two
-    moved = L[..., None, :, :] @ kr.first @ across[..., None, :, :]
+    moved = L[..., None, :, :] @ kr.sandwich @ across[..., None, :, :]
     parts = inverse[..., None, :, :] @ moved
     traces = np.trace(parts, axis1=-2, axis2=-1)
     A1 = np.einsum("...i,...ij,...j->...", traces, kr.weight, traces)
@@ -157,7 +190,7 @@ def kenward_roger(fitted: Fitted) -> KenwardRoger:
         fitted.prepared,
         evaluate,
     )
-    return KenwardRoger(many.vcov[0], many.adjusted[0], many.first[0], many.weight[0])
+    return KenwardRoger(*(getattr(many, field.name)[0] for field in fields(many)))
 
 
 _search_jets = Kernel(search_jets)
@@ -211,13 +244,7 @@ def kenward_roger_of_fits(
     adjusted = phi + 2.0 * phi @ inner @ phi
     # From the orthonormal basis and sigma = 1 to the data's columns and units.
     back = np.asarray(prepared.basis.inverse) * sigma[:, None, None]
-    across = np.swapaxes(back, 1, 2)
-    return KenwardRoger(
-        vcov=back @ phi @ across,
-        adjusted=back @ adjusted @ across,
-        first=back[:, None] @ sandwich @ across[:, None],
-        weight=weight,
-    )
+    return KenwardRoger(phi, adjusted, sandwich, weight, back)
 
 
 def _with_residual(

@@ -21,7 +21,7 @@ from lmmjax.inference.marginal_table import table_of
 from lmmjax.inference.multiplicity import Family, check_adjustment, check_side
 from lmmjax.inference.response_scale import Scale, check_back
 from lmmjax.keywords import methods_know_keywords
-from lmmjax.reading.coefficients import check_level
+from lmmjax.reading.coefficients import check_level, covariance_of
 from lmmjax.reading.marginal_means import Shown
 
 if TYPE_CHECKING:
@@ -128,9 +128,9 @@ class MarginalEstimates(Shown):
     @cached_property
     def covariance(self) -> np.ndarray:
         """Covariance matrix of the estimates, shape (m, m)."""
-        adjusted = self.ddf == "kenward-roger"
-        V = self.fit.kenward_roger.adjusted if adjusted else self.fit.vcov.to_numpy()
-        return self.L @ V @ self.L.T
+        if self.ddf == "kenward-roger":
+            return self.fit.kenward_roger.covariance(self.L)
+        return covariance_of(self.L, self.fit.raw.estimate.fixed)
 
     def groups(self, by: Sequence[str]) -> list[np.ndarray]:
         """Rows at each combination of the levels of `by`."""

@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lmmjax.reading.coefficients import contrast_df
+from lmmjax.reading.coefficients import (
+    contrast_df,
+    covariance_of,
+    covariance_slopes,
+    moved_rows,
+)
 
 if TYPE_CHECKING:
     from lmmjax.inference.satterthwaite import FixedInference
@@ -129,15 +134,13 @@ def denominator_df(L: np.ndarray, fixed: FixedInference, alike: bool, rank: int)
     """
     if len(L) == 1:
         return contrast_df(L, fixed)[..., 0]
-    V = L @ np.asarray(fixed.vcov) @ L.T
+    V = covariance_of(L, fixed)
     # A fit without estimates has no df, and must not stop the others.
     usable = np.asarray(np.isfinite(V).all(axis=(-2, -1)))
     V = np.where(usable[..., None, None], V, np.eye(len(L)))
     size = row_sizes(V, alike, rank)
     rows = L / size[..., None]
-    first = np.moveaxis(np.asarray(fixed.vcov_first), -1, -3)
-    across = rows[..., None, :, :]
-    slopes = np.nan_to_num(across @ first @ np.swapaxes(across, -1, -2))
+    slopes = np.nan_to_num(covariance_slopes(moved_rows(rows, fixed), fixed))
     V = V / (size[..., :, None] * size[..., None, :])
     V = parted(V, slopes, np.nan_to_num(np.asarray(fixed.parameter_cov)))
     # In ascending order: where rows depend on each other the first say nothing.

@@ -36,8 +36,12 @@ class FixedInference(NamedTuple):
     ----------
     beta : Array, shape (p,)
     vcov : Array, shape (p, p)
-    vcov_first : Array, shape (p, p, m + 1)
-        Derivatives in (theta, sigma).
+    root : Array, shape (p, p)
+        ``vcov = root' root``. Variances of contrasts come from it: where a predictor's origin is
+        far away, ``L vcov L'`` would cancel twice the digits that ``L root'`` does.
+    inner : Array, shape (m, p, p)
+        The derivatives of ``vcov`` in theta are ``-root' inner_i root``; that in sigma is
+        ``2 vcov / sigma``.
     parameter_cov : Array, shape (m + 1, m + 1)
         Asymptotic covariance of (theta, sigma), ``2 H^+``.
     hessian : Array, shape (m + 1, m + 1)
@@ -51,7 +55,8 @@ class FixedInference(NamedTuple):
 
     beta: Array
     vcov: Array
-    vcov_first: Array
+    root: Array
+    inner: Array
     parameter_cov: Array
     hessian: Array
     dropped: Array
@@ -111,15 +116,13 @@ def fixed_inference(
     # vcov_i = -sigma^2 L^-T (M G_i M')_XX L^-1
     half = scale * sigma * matmul(fixed.half, back.T)
     vcov = matmul(half.T, half)
-    by_theta = -matmul(matmul(half.T, fixed.first[:, :p, :p]), half)
-    by_sigma = (2.0 / (sigma * scale)) * vcov
-    vcov_first = jnp.moveaxis(jnp.concatenate([by_theta, by_sigma[None]]), 0, -1)
     # sigma in the units of y
     unit = jnp.ones(hessian.shape[0], hessian.dtype).at[-1].set(scale)
     return FixedInference(
         beta=beta_ols + scale * matmul(back, fixed.beta),
         vcov=vcov,
-        vcov_first=vcov_first,
+        root=half,
+        inner=fixed.first[:, :p, :p],
         parameter_cov=parameter_cov * unit[:, None] * unit[None, :],
         hessian=hessian / (unit[:, None] * unit[None, :]),
         dropped=jnp.sum(~kept).astype(jnp.int32),
@@ -133,9 +136,11 @@ def satterthwaite_df(contrasts: Array, inference: FixedInference) -> Array:
 
     NaN for a contrast whose variance depends on a direction that the data do not determine.
     """
-    by_parameter = jnp.moveaxis(inference.vcov_first, -1, 0)
-    variance = jnp.sum(matmul(contrasts, inference.vcov) * contrasts, axis=-1)
-    gradient = jnp.sum(matmul(contrasts, by_parameter) * contrasts, axis=-1).T
+    moved = matmul(contrasts, inference.root.T)
+    variance = jnp.sum(moved * moved, axis=-1)
+    by_theta = -jnp.sum(matmul(moved, inference.inner) * moved, axis=-1)
+    by_sigma = (2.0 / inference.sigma) * variance
+    gradient = jnp.concatenate([by_theta, by_sigma[None]]).T
     spread = jnp.sum(matmul(gradient, inference.parameter_cov) * gradient, axis=-1)
     moved = jnp.max(jnp.abs(matmul(gradient, inference.free)), axis=-1)
     return jnp.where(moved > FREE_TOL * variance, jnp.nan, 2.0 * variance**2 / spread)

@@ -15,7 +15,7 @@ from lmmjax.inference.hypotheses import as_hypotheses
 from lmmjax.inference.kenward_roger import denominator
 from lmmjax.inference.pooled import RANK_TOL, denominator_df
 from lmmjax.inference.units import column_units, same_units
-from lmmjax.reading.coefficients import contrast_df, two_sided_p
+from lmmjax.reading.coefficients import contrast_df, covariance_of, moved_rows, two_sided_p
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,14 +44,16 @@ class FTests(NamedTuple):
 def t_tests(many: ManyFits, L: np.ndarray, rhs: np.ndarray, ddf: str) -> TTests:
     """Each of ``L beta = rhs`` by itself, L of shape (q, p)."""
     estimate = many.beta @ L.T
-    V, df = many.vcov, np.full(estimate.shape, np.inf)
+    fixed, df = many.estimate.fixed, np.full(estimate.shape, np.inf)
     if ddf == "kenward-roger":
         kr = many.kenward_roger
-        V = kr.adjusted
+        variance = kr.variances(L)
         df = np.stack([denominator(row[None], kr).df for row in L], axis=1)
-    elif ddf == "satterthwaite":
-        df = contrast_df(L, many.estimate.fixed)
-    se = np.sqrt(np.sum((L @ V) * L, axis=-1))
+    else:
+        variance = np.sum(moved_rows(L, fixed) ** 2, axis=-1)
+        if ddf == "satterthwaite":
+            df = contrast_df(L, fixed)
+    se = np.sqrt(variance)
     t = (estimate - rhs) / se
     return TTests(estimate, se, df, t, two_sided_p(t, df))
 
@@ -80,7 +82,7 @@ def f_tests(many: ManyFits, L: np.ndarray, rhs: np.ndarray, ddf: str) -> FTests:
     q = len(L)
     independent_rows(L)
     kr = many.kenward_roger if ddf == "kenward-roger" else None
-    V = L @ (many.vcov if kr is None else kr.adjusted) @ L.T
+    V = covariance_of(L, many.estimate.fixed) if kr is None else kr.covariance(L)
     # A fit without estimates has no p value, and must not stop the others.
     usable = np.isfinite(V).all(axis=(1, 2))
     V[~usable] = np.eye(q)

@@ -77,7 +77,9 @@ def kenward_roger_of_many(many: ManyFits) -> KenwardRoger:
     alone = many.present is not None and not is_elementwise(shared)
     rounds = [usable[at : at + ROUND] for at in range(0, usable.size, ROUND)]
     p, r = many.beta.shape[1], theta.shape[1] + 1
-    shapes = {"vcov": (p, p), "adjusted": (p, p), "first": (r, p, p), "weight": (r, r)}
+    square = (p, p)
+    shapes = {"phi": square, "phi_adjusted": square, "back": square}
+    shapes |= {"sandwich": (r, p, p), "weight": (r, r)}
     out = {name: np.full((len(many), *shape), np.nan) for name, shape in shapes.items()}
     for fits in rounds:
         part = _one_by_one(many, fits) if alone else _at_once(many, fits, shared)

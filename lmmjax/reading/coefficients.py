@@ -41,16 +41,40 @@ def check_level(level: float) -> float:
     return float(level)
 
 
+def moved_rows(contrasts: np.ndarray, inference: FixedInference) -> np.ndarray:
+    """Return rows of which products are the contrasts' covariances, shape (..., q, p).
+
+    On the host; of one fit or of many, whose axis then comes first.
+    """
+    return contrasts @ np.swapaxes(np.asarray(inference.root), -1, -2)
+
+
+def covariance_of(contrasts: np.ndarray, inference: FixedInference) -> np.ndarray:
+    """Return the contrasts' covariance matrix, shape (..., q, q)."""
+    moved = moved_rows(contrasts, inference)
+    return moved @ np.swapaxes(moved, -1, -2)
+
+
+def covariance_slopes(moved: np.ndarray, inference: FixedInference) -> np.ndarray:
+    """Return derivatives of ``moved moved'`` in (theta, sigma), shape (..., m + 1, q, q)."""
+    across = np.swapaxes(moved, -1, -2)
+    rows = moved[..., None, :, :]
+    by_theta = -(rows @ np.asarray(inference.inner) @ across[..., None, :, :])
+    by_sigma = (2.0 / np.asarray(inference.sigma)[..., None, None]) * (moved @ across)
+    return np.concatenate([by_theta, by_sigma[..., None, :, :]], axis=-3)
+
+
 def contrast_df(contrasts: np.ndarray, inference: FixedInference) -> np.ndarray:
     """Satterthwaite's degrees of freedom of each row of `contrasts`, shape (..., q, p).
 
     On the host; of one fit or of many, whose axis then comes first.
     """
-    cov, first = np.asarray(inference.vcov), np.asarray(inference.vcov_first)
-    variance = np.sum((contrasts @ cov) * contrasts, axis=-1)
-    first = np.moveaxis(first, -1, -3)
-    by_component = contrasts[..., None, :, :]
-    gradient = np.swapaxes(np.sum((by_component @ first) * by_component, axis=-1), -1, -2)
+    moved = moved_rows(contrasts, inference)
+    variance = np.sum(moved * moved, axis=-1)
+    rows = moved[..., None, :, :]
+    by_theta = -np.sum((rows @ np.asarray(inference.inner)) * rows, axis=-1)
+    by_sigma = (2.0 / np.asarray(inference.sigma)[..., None]) * variance
+    gradient = np.swapaxes(np.concatenate([by_theta, by_sigma[..., None, :]], axis=-2), -1, -2)
     spread = np.sum((gradient @ np.asarray(inference.parameter_cov)) * gradient, axis=-1)
     moved = np.max(np.abs(gradient @ np.asarray(inference.free)), axis=-1, initial=0.0)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -12,7 +12,7 @@ from lmmjax.coding import Coding
 from lmmjax.errors import DataError, LmmError, RankWarning, warn
 from lmmjax.frames import Frame, column_from_values
 from lmmjax.inference.estimability import estimability
-from lmmjax.reading.coefficients import check_level, contrast_df, t_quantile
+from lmmjax.reading.coefficients import check_level, contrast_df, moved_rows, t_quantile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -278,4 +278,4 @@ def _variance(fit: LinearMixedModelResult, rows: Rows, included: list[int]) -> n
     """Variance of the predicted mean, shape (m,)."""
     if included:
         return fit.raw.linear_variances(rows.X, rows.Z, rows.levels)
-    return np.sum((rows.X @ np.asarray(fit.raw.estimate.fixed.vcov)) * rows.X, axis=1)
+    return np.sum(moved_rows(rows.X, fit.raw.estimate.fixed) ** 2, axis=1)

@@ -168,10 +168,11 @@ def test_a_single_contrast_has_two_over_a_degrees_of_freedom():
     """With q = 1 the formulas reduce to df = 2 / A, scale 1, where terms of theirs vanish too."""
     for a in (0.5, 0.2, 1.0 / 3.0, 1.5):
         kr = KenwardRoger(
-            vcov=np.ones((1, 1)),
-            adjusted=np.ones((1, 1)),
-            first=np.ones((1, 1, 1)),
+            phi=np.ones((1, 1)),
+            phi_adjusted=np.ones((1, 1)),
+            sandwich=np.ones((1, 1, 1)),
             weight=np.full((1, 1), a),
+            back=np.ones((1, 1)),
         )
         df, scale = denominator(np.ones((1, 1)), kr)
         assert df == pytest.approx(2.0 / a, rel=1e-9)
