@@ -12,6 +12,7 @@ import numpy as np
 from lmmjax.arguments import check_whole
 from lmmjax.errors import LmmError
 from lmmjax.keywords import known_keywords
+from lmmjax.simulation.shares import copies, kinds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +50,8 @@ def simulate_design(
         drawn for each row. A callable: takes a NumPy generator and the number of rows.
     between : mapping, optional
         Covariates of groups, with values as above (but for ``"index"``), or ``{level: share}`` with
-        whole numbers as shares. Combinations are allocated evenly, to one group after the other.
+        whole numbers as shares, which are kept to the nearest whole group. Combinations are
+        allocated evenly, to one group after the other, and so that each covariate keeps its shares.
         For those of a nested or crossed factor's levels, a mapping of its own under its name:
         ``{"item": {"frequency": ["low", "high"]}}``.
     crossed : {name: int}, optional
@@ -306,14 +308,31 @@ def _allocate(
         values = _values(what, key, given)
         out[key] = (values, np.zeros(0))
         spread[key] = values
+    if not spread:
+        return out
     cells = np.array(list(product(*(range(len(v)) for v in spread.values()))), np.int64)
-    if len(cells) > count:
+    # A level that is there more than once, for its share, is one kind.
+    names = [[str(value) for value in values] for values in spread.values()]
+    levels = [np.array([own.index(name) for name in own]) for own in names]
+    kind = np.stack([own[at] for own, at in zip(levels, cells.T, strict=True)], axis=1)
+    least = math.prod(len(set(own)) for own in names)
+    if least > count:
         raise LmmError(
-            f"the {len(cells)} combinations of {', '.join(map(repr, spread))} need as many groups; "
+            f"the {least} combinations of {', '.join(map(repr, spread))} need as many groups; "
             f"there are {count}"
         )
-    for i, key in enumerate(spread):
-        out[key] = (out[key][0], cells[np.arange(count) % len(cells), i])
+    # Rounds of all combinations; of the last one those that keep every covariate's shares.
+    last = copies([*kind.T, kinds(kind)], count % len(cells))
+    rounds = np.tile(np.arange(len(cells)), count // len(cells))
+    chosen = cells[np.concatenate([rounds, np.flatnonzero(last)])]
+    for (key, values), own, at in zip(spread.items(), names, chosen.T, strict=True):
+        out[key] = (values, at)
+        absent = [name for name in dict.fromkeys(own) if name not in {own[j] for j in at.tolist()}]
+        if absent:
+            raise LmmError(
+                f"{count} groups are too few for the share of {absent[0]!r} in between[{key!r}]: "
+                "it would have none"
+            )
     return out
 
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from lmmjax.arguments import check_share, check_whole
-from lmmjax.errors import LmmError
+from lmmjax.errors import LmmError, LmmWarning, warn
 from lmmjax.keywords import known_keywords
 from lmmjax.simulation.parameters import TrueParameters
 from lmmjax.studies.analytic import AnalyticPower, PowerProblem, resolved
 from lmmjax.studies.budget import Budget, best_on_budget
-from lmmjax.studies.extend import extend
+from lmmjax.studies.extend import more_groups, more_rows
 from lmmjax.studies.truth import warn_of_observed_power
 from lmmjax.studies.whole import WholeSearch
 
@@ -135,7 +135,7 @@ def optimize_design(
     ----------
     model : Design, LinearMixedModelResult or callable
         A design with one grouping factor, or a pilot fit, to be made larger or smaller by
-        :func:`lmmjax.extend` (groups, and rows in each, are recycled in their order); or a function
+        :func:`lmmjax.extend` (predictors of groups keep their shares); or a function
         ``model(groups=, per_group=)`` that makes a design of so many groups, which may hold nested
         factors, with so many rows in each (or fewer, of dropout: those planned are paid for).
     parameters : TrueParameters or callable, optional
@@ -169,6 +169,12 @@ def optimize_design(
     LmmError
         The budget buys nothing that can be estimated, or certainty; an argument is not possible.
 
+    Warns
+    -----
+    LmmWarning
+        The design found cannot keep the shares of a predictor of the pilot's groups; or what is
+        tested has the true value that the fit has estimated.
+
     Notes
     -----
     Designs from few rows in a group to many are compared. From the best one, the gradient of the
@@ -197,7 +203,7 @@ def optimize_design(
     """
     check_share("alpha", alpha)
     _check(budget, cost_per_group, cost_per_row, group_step, row_step, confirm)
-    template, truth, reml, make = _maker(model, parameters, method, group_step, row_step)
+    template, truth, reml, make, notes = _maker(model, parameters, method, group_step, row_step)
 
     def build(G: int, m: int) -> tuple[Design, PowerProblem]:
         design = make(G, m)
@@ -238,6 +244,8 @@ def optimize_design(
     search.climb()
     ranked = search.ranked()
     best = ranked[0]
+    if said := notes.get((best.groups, best.rows)):
+        warn(said, LmmWarning)
     at, analytic = best.problem, best.analytic
     slopes = at.gradient(at.inputs())
     more = (
@@ -274,8 +282,9 @@ def optimize_design(
 
 def _maker(
     model: Any, parameters: Any, method: Any, group_step: int, row_step: int
-) -> tuple[Design, TrueParameters, bool, Callable[[int, int], Design]]:
-    """A first design, what is true, whether by REML, and how to make the other designs."""
+) -> tuple[Design, TrueParameters, bool, Callable[[int, int], Design], dict[tuple[int, int], str]]:
+    """A first design, what is true, whether by REML, how to make the others, and what to say."""
+    notes: dict[tuple[int, int], str] = {}
     function: Callable[..., Any] | None = model if callable(model) else None
     truth: Callable[[Design], Any] = parameters if callable(parameters) else lambda _: parameters
     if function is not None:
@@ -287,7 +296,7 @@ def _maker(
 
         few, short = (-(-n // s) * s for n, s in zip(TEMPLATE, (group_step, row_step), strict=True))
         template = make(few, short)
-        return *resolved(template, truth(template), method), make
+        return *resolved(template, truth(template), method), make, notes
     pilot: Any = model.design if hasattr(model, "raw") else model
     design, true, reml = resolved(model, truth(pilot), method)
     if len(design.terms) != 1:
@@ -298,9 +307,12 @@ def _maker(
     group = design.terms[0].group
 
     def enlarge(G: int, m: int) -> Design:
-        return extend(extend(design, within=group, n=m), along=group, n=G)
+        longer, first = more_rows(design, group, m)
+        larger, second = more_groups(longer, group, G)
+        notes[G, m] = "; ".join(filter(None, (first, second)))
+        return larger
 
-    return design, true, reml, enlarge
+    return design, true, reml, enlarge, notes
 
 
 def _check_sizes(problem: PowerProblem, groups: int, rows: int) -> None:

@@ -263,7 +263,8 @@ def analytic_power(
         Level of the test, two-sided.
     groups : float, optional
         Another number of groups than the design has: each of its groups counts so many times as
-        often. Groups are those of the coarsest factor, where all others are nested in it.
+        often, so that the predictors of groups keep their shares, in fractions of a group where
+        need be. Groups are those of the coarsest factor, where all others are nested in it.
     per_group : float, optional
         Another mean number of rows in a group: each of its rows counts so many times as often,
         with the same covariates (the occasions of a group are replicated, not continued).

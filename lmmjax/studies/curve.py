@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lmmjax.design import Design
-from lmmjax.errors import LmmError
+from lmmjax.errors import LmmError, LmmWarning, warn
+from lmmjax.likelihood.plan import is_nested
 from lmmjax.simulation.given import read_number
 from lmmjax.simulation.parameters import TrueParameters
 from lmmjax.studies.checkpoint import Checkpoint
-from lmmjax.studies.extend import check_count, extend, warn_of_structures
+from lmmjax.studies.extend import check_count, more_groups, more_rows, warn_of_structures
 from lmmjax.studies.study import PowerResult, power
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ def power_curve(
         Values by axis: ``"groups"`` (levels of `group`), ``"per_group"`` (rows in each),
         ``"effect"`` (of the tested coefficient); for a function, any names that it takes.
     group : str, optional
-        Grouping factor that grows; by default the one with the fewest levels.
+        Grouping factor that grows; by default the one in which all others are nested. Of crossed
+        factors one must be named.
     checkpoint : path, optional
         A file to go on from.
     **options
@@ -99,12 +101,14 @@ def power_curve(
     Raises
     ------
     LmmError
-        An axis is unknown or empty, or an argument is not possible.
+        An axis is unknown or empty, an argument is not possible, or grouping factors are crossed
+        and `group` does not say which of them grows.
 
     Warns
     -----
     LmmWarning
-        Sizes vary, and the pilot fit has covariance structures of its own.
+        Sizes vary, and the pilot fit has covariance structures of its own; or a size cannot keep
+        the shares of a predictor of groups (:func:`lmmjax.extend`).
 
     Notes
     -----
@@ -140,13 +144,15 @@ def power_curve(
         # A design does not know its fit's method.
         options["method"] = options.get("method") or ("REML" if fit.raw.reml else "ML")
         model = fit.design
+    grid = list(itertools.product(*(range(len(values)) for values in axes.values())))
+    sized = {} if callable(model) else _all_sizes(model, axes, group)
     cells, pilot, made = [], model, None
-    for places in itertools.product(*(range(len(values)) for values in axes.values())):
+    for places in grid:
         at = {name: axes[name][i] for name, i in zip(axes, places, strict=True)}
         sizes = {name: value for name, value in at.items() if name != "effect"}
-        where = [i for name, i in zip(axes, places, strict=True) if name != "effect"]
+        where = tuple(sizes.values())
         if where != made:  # neighbours that differ in their effect share a design
-            pilot, made = _sized(model, sizes, group), where
+            pilot, made = model(**sizes) if callable(model) else sized[where], where
         design: Design = pilot.design if hasattr(pilot, "raw") else pilot  # type: ignore
         truth = parameters(design) if callable(parameters) else parameters
         if "effect" in at:
@@ -173,20 +179,37 @@ def _axes(along: Any) -> dict[str, list[Any]]:
     return axes
 
 
-def _sized(
-    model: Design | LinearMixedModelResult | Callable[..., Design],
-    sizes: Mapping[str, Any],
+def _all_sizes(
+    model: Design | LinearMixedModelResult,
+    axes: Mapping[str, Sequence[Any]],
     group: str | None,
-) -> Design | LinearMixedModelResult:
-    """The model of one cell."""
-    if callable(model):
-        return model(**sizes)
-    if not sizes:
-        return model
-    design: Design = model  # type: ignore[assignment]
-    name = group or min(design.terms, key=lambda term: len(term.levels)).group
-    if "per_group" in sizes:
-        design = extend(design, within=name, n=sizes["per_group"])
-    if "groups" in sizes:
-        design = extend(design, along=name, n=sizes["groups"])
-    return design
+) -> dict[tuple[Any, ...], Design | LinearMixedModelResult]:
+    """The pilot made larger or smaller, by its sizes; says which shares that does not keep."""
+    varied = [name for name in axes if name != "effect"]
+    if not varied:
+        return {(): model}
+    pilot: Design = model  # type: ignore[assignment]
+    name = _growing(pilot) if group is None else group
+    out: dict[tuple[Any, ...], Design | LinearMixedModelResult] = {}
+    notes: dict[str, None] = {}
+    for values in itertools.product(*(axes[each] for each in varied)):
+        design, sizes = pilot, dict(zip(varied, values, strict=True))
+        for size, change in (("per_group", more_rows), ("groups", more_groups)):
+            if size in sizes:
+                design, note = change(design, name, sizes[size])
+                notes.update(dict.fromkeys([note] if note else []))
+        out[values] = design
+    if notes:
+        warn("; ".join(notes), LmmWarning)
+    return out
+
+
+def _growing(pilot: Design) -> str:
+    """Return the factor in which all others are nested, or raise: of crossed ones any may grow."""
+    top = min(pilot.terms, key=lambda term: len(term.levels))
+    if not all(is_nested(term.index, top.index) for term in pilot.terms):
+        shown = " and ".join(f"{term.group!r} ({len(term.levels)})" for term in pilot.terms)
+        raise LmmError(
+            f"the grouping factors {shown} are crossed, so either may grow: say which by group="
+        )
+    return top.group

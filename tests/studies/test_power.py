@@ -421,10 +421,6 @@ def test_extending_a_pilot(fits):
         lj.extend(fit, along="Subjects", n=40)
     with pytest.raises(lj.LmmError, match="either"):
         lj.extend(fit, n=40)
-    arms = lj.simulate_design({"id": 8}, within={"time": [0, 1]})
-    arms["arm"] = np.repeat(["a", "b"], 8)
-    with pytest.raises(lj.LmmError, match=r"not all coefficients .*armb"):
-        lj.extend(lj.Design.from_formula("y ~ arm + (1 | id)", arms), along="id", n=4)
 
 
 def test_a_fit_keeps_its_structures():
