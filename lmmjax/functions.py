@@ -71,6 +71,8 @@ FACTORS: dict[str, str | None] = {
     **dict.fromkeys(("C", "factor", "as.factor", "as.character"), None),
     **dict.fromkeys(("ordered", "as.ordered"), "contr.poly"),
 }
+#: Functions that look at the levels of their first argument.
+LEVELS = frozenset((*FACTORS, "relevel", "dummy"))
 #: What the evaluator does itself.
 SPECIAL = ("I", "c", "ifelse", "where", "np.where", "relevel", "dummy")
 

@@ -4,7 +4,7 @@ Precedence, as in R, tightest first: ``^``/``**``, ``:``, ``%in%``, ``*`` and ``
 ``-``, ``|`` and ``||`` (inside parentheses only), ``~``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -454,6 +454,17 @@ def read_value(text: str) -> Node:
     Call(function='log', ...)
     """
     return _Parser(text).parse_value()
+
+
+def value_of_factor(factor: str, columns: Collection[str]) -> Node:
+    """Read a term's variable or expression as tables name it.
+
+    Examples
+    --------
+    >>> str(value_of_factor("a b", {"a b"})), str(value_of_factor("x + 1", {"x"}))
+    ('`a b`', 'x + 1')
+    """
+    return Name(factor, quoted=True) if factor in columns else read_value(factor)
 
 
 def reads_as_factor(text: str) -> bool:

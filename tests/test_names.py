@@ -369,6 +369,28 @@ def test_a_fit_keeps_what_was_passed_in(fits):
     assert_allclose(own.anova().frame["F value"], plain.anova().frame["F value"], rtol=1e-6)
 
 
+@pytest.mark.parametrize("call", ["factor(temp)", "as.factor(temp)", "C(temp, contr.sum)", "temp"])
+def test_means_know_a_factor_in_any_spelling(call, fits):
+    # The fits differ in their coding alone: means of the groups of temperatures are the same.
+    written = f"angle ~ recipe + {call} + (1 | recipe:replicate)"
+    means = fits("cake", written).emmeans("temp").frame
+    expected = [175.0, 185, 195, 205, 215, 225] if call != "temp" else [200.0]
+    assert means["temp"].astype(float).tolist() == expected
+    same = fits("cake", "angle ~ recipe + temperature + (1 | recipe:replicate)")
+    if call != "temp":
+        assert_allclose(means["emmean"], same.emmeans("temperature").frame["emmean"], rtol=1e-6)
+
+
+def test_units_are_those_of_numbers_and_not_of_levels():
+    from lmmjax.inference.units import column_units
+
+    design = _build("y ~ as.factor(z) + poly(x, 2, raw = T) + (1 | g)", _frame(x=X**1.5))
+    units = column_units(design.coding).tolist()
+    assert units[design.x_names.index("as.factor(z)9")] == units[0] == 0
+    powers = [units[j] for j, name in enumerate(design.x_names) if name.startswith("poly")]
+    assert len(set(powers)) == len(powers)
+
+
 def test_known_functions_are_called_as_they_are_listed():
     # Nothing is listed that is not there, and nothing that reaches further than its arguments.
     assert {"log", "poly", "C", "I", "np.exp", "contr.sum"} <= set(known_functions())

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lmmjax.errors import LmmError
+from lmmjax.expressions import names_in
 from lmmjax.inference.contrasts import check_method
 from lmmjax.inference.joint_tests import (
     CONFOUNDED,
@@ -28,6 +29,7 @@ from lmmjax.inference.marginal_contrasts import weighted_sums
 from lmmjax.inference.marginal_estimates import MarginalEstimates
 from lmmjax.inference.reference_grid import Predictors, ReferenceGrid, Variable
 from lmmjax.inference.response_scale import scale_of
+from lmmjax.parser import value_of_factor
 from lmmjax.reading.coefficients import check_level
 
 if TYPE_CHECKING:
@@ -85,12 +87,13 @@ def _names(text: str, whole: str) -> list[str]:
 def _variables_of_terms(fit: LinearMixedModelResult) -> list[set[str]]:
     """For each term the variables in it, as columns or inside calls."""
     coding = fit.design.coding
+    names = coding.spec.names
     return [
         {
             name
-            for name in coding.spec.names
             for factor in factors
-            if name == factor or re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.])", factor)
+            for name in names_in(value_of_factor(factor, names))
+            if name in names
         }
         for factors in coding.term_factors
     ]

@@ -10,7 +10,6 @@ Source: Searle, Speed & Milliken (1980), Am. Stat. 34, 216-221.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,8 +19,11 @@ import numpy as np
 from lmmjax.coding import Columns, PartCoder
 from lmmjax.columns import Column, label, match_levels
 from lmmjax.errors import DataError, LmmError
+from lmmjax.expressions import Call, Name, walk
 from lmmjax.frames import Frame
+from lmmjax.functions import LEVELS
 from lmmjax.inference.estimability import estimability
+from lmmjax.parser import value_of_factor
 
 if TYPE_CHECKING:
     from lmmjax.result import LinearMixedModelResult
@@ -195,8 +197,16 @@ class Predictors:
         coding, column = self.fit.design.coding, self.columns[name]
         if name in coding.levels or column.kind != "number":
             return True
-        call = re.compile(rf"(C|factor|relevel|dummy)\(\s*`?{re.escape(name)}`?\s*[,)]")
-        return any(call.match(f) for factors in coding.term_factors for f in factors)
+        read = (value_of_factor(f, self.columns) for term in coding.term_factors for f in term)
+        return any(
+            isinstance(node, Call)
+            and node.function in LEVELS
+            and node.arguments
+            and isinstance(first := node.arguments[0][1], Name)
+            and first.name == name
+            for value in read
+            for node in walk(value)
+        )
 
     def step(self, name: str) -> float:
         """A small change of a number: a thousandth of its range."""

@@ -6,18 +6,30 @@ for one of the number's own, and so are those of its products with factors.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lmmjax.expressions import Call, Node
+from lmmjax.functions import LEVELS
+from lmmjax.parser import value_of_factor
+
 if TYPE_CHECKING:
     from lmmjax.coding import Coding
 
-#: Calls that make a factor.
-_FACTOR = re.compile(r"(C|factor|relevel|dummy)\(")
-#: Calls whose columns are each in a unit of its own: powers of a number as they are.
-_POWERS = re.compile(r"\braw\s*=\s*T")
+
+def _makes_levels(node: Node) -> bool:
+    """Whether a term's factor is a call whose columns are those of levels."""
+    return isinstance(node, Call) and node.function in LEVELS
+
+
+def _is_raw(node: Node) -> bool:
+    """Whether its columns are each in a unit of its own: powers of a number as they are."""
+    if not isinstance(node, Call) or node.function != "poly":
+        return False
+    named = {key or str(at): value for at, (key, value) in enumerate(node.arguments)}
+    raw = named.get("raw", named.get("2"))
+    return raw is not None and str(raw) not in ("FALSE", "F", "0")
 
 
 def column_units(coding: Coding) -> np.ndarray:
@@ -39,9 +51,10 @@ def column_units(coding: Coding) -> np.ndarray:
     units = []
     for column, term in enumerate(coding.assign):
         factors = coding.term_factors[term - 1] if term else ()
-        numbers = [f for f in factors if f not in coding.levels and not _FACTOR.match(f)]
+        read = {f: value_of_factor(f, coding.spec.names) for f in factors if f not in coding.levels}
+        numbers = [f for f, node in read.items() if not _makes_levels(node)]
         key: tuple[object, ...] = tuple(sorted(numbers))
-        if any(_POWERS.search(f) for f in numbers):
+        if any(_is_raw(read[f]) for f in numbers):
             key = (*key, column)
         units.append(known.setdefault(key, len(known)))
     return np.array(units, int)
