@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from lmmjax.result import LinearMixedModelResult
 
 METHODS = ("satterthwaite", "kenward-roger", "asymptotic")
-#: Eigenvalues of LVL' at unit standard error, relative to the largest, that are rounding only.
-DEPENDENT = 1e-12
+#: Singular values of hypotheses at unit standard error, relative to the largest, that are rounding.
+DEPENDENT = 1e-9
 
 
 class FTest(NamedTuple):
@@ -92,15 +92,14 @@ def _independent(L: np.ndarray, rhs: np.ndarray, fixed: FixedInference) -> _Inde
         raise LmmError("the hypotheses say nothing about the coefficients: L is zero")
     L, rhs, moved, se = L[told], rhs[told], moved[told], se[told]
     # A rank is decided at unit standard error, by what rounding leaves of the sums in L root'.
-    unit = moved / se[:, None]
-    values, vectors = np.linalg.eigh(unit @ unit.T)
+    left, values, _ = np.linalg.svd(moved / se[:, None], full_matrices=True)
     terms = np.linalg.norm(np.abs(L) @ np.abs(np.asarray(fixed.root)).T, axis=1) / se
     noise = 16.0 * L.shape[1] * np.finfo(float).eps * terms.max()
-    kept = values > max(DEPENDENT, noise) * values[-1]
-    off, right = vectors[:, ~kept].T @ (rhs / se), np.abs(rhs / se).max()
-    if np.any(np.abs(off) > 1e-8 * (1.0 + right)):
+    q = int(np.sum(values > max(DEPENDENT, noise) * values[0]))
+    scaled = rhs / se
+    if np.any(np.abs(left[:, q:].T @ scaled) > 1e-8 * (1.0 + np.abs(scaled).max())):
         raise LmmError("the hypotheses contradict each other: no coefficients satisfy all of them")
-    turned = (vectors[:, kept] / np.sqrt(values[kept])).T / se
+    turned = (left[:, :q] / values[:q]).T / se
     return _Independent(turned @ L, turned @ rhs)
 
 

@@ -92,14 +92,34 @@ def test_squares_of_years(fitted):
             assert_allclose(frame["F value"].iloc[0], t[1] ** 2, rtol=1e-9, err_msg=name)
 
 
-def test_powers_of_a_number_far_from_zero(fitted):
-    far = fitted("Reaction ~ poly(near, 2, raw=True) + (1 | Subject)")
+def test_tables_of_a_number_far_from_zero(fitted, data):
+    # Values that 1e6 leaves as they are, so that only the origin differs
+    near = np.round(data["v2"].to_numpy() * 1e6 * 2.0**12) / 2.0**12
+    formula = "Reaction ~ f * v2 + (1 | Subject)"
+    one, other = fitted(formula, v2=near), fitted(formula, v2=near + 1e6)
+    for kind in TYPES:
+        # Beside their product, f and v2 are compared where the origin is; not so in type I, nor
+        # the product.
+        rows = ["v2:f", "f:v2", "f", "v2"] if kind == "I" else ["v2:f", "f:v2"]
+        wanted, found = one.anova(kind).frame, other.anova(kind).frame
+        rows = [row for row in rows if row in wanted.index]
+        check_alike({kind: found.loc[rows]}, {kind: wanted.loc[rows]}, rtol=1e-5)
+    # The same means, of the same precision
+    a, b = (f.emmeans("f").frame for f in (one, other))
+    for column in ("emmean", "SE", "df"):
+        assert_allclose(a[column], b[column], rtol=1e-6)
+
+
+@pytest.mark.parametrize("degree", [2, 3])
+def test_powers_of_a_number_far_from_zero(fitted, data, degree):
+    near = data["small"].to_numpy() + (1e4 if degree == 2 else 1e3)
+    far = fitted(f"Reaction ~ poly(near, {degree}, raw=True) + (1 | Subject)", near=near)
     # The same span from a number near zero
-    close = fitted("Reaction ~ poly(small, 2, raw=True) + (1 | Subject)")
+    close = fitted(f"Reaction ~ poly(small, {degree}, raw=True) + (1 | Subject)")
     for name, frame in tables(far).items():
         other = tables(close)[name]
-        assert frame["NumDF"].tolist() == [2]
-        assert_allclose(frame["F value"], other["F value"], rtol=1e-6)
+        assert frame["NumDF"].tolist() == [degree]
+        assert_allclose(frame["F value"], other["F value"], rtol=1e-5)
         assert_allclose(frame["DenDF"], other["DenDF"], rtol=1e-3)
 
 
