@@ -12,6 +12,9 @@ from functools import lru_cache
 from .errors import FormulaError
 from .expressions import quote
 
+#: Characters beyond which a text is no formula.
+MAX_LENGTH = 100_000
+
 
 @dataclass(frozen=True)
 class Bar:
@@ -148,6 +151,10 @@ def parse(formula: str) -> FormulaSpec:
         raise FormulaError(f"a formula is a string, not {type(formula).__name__}")
     if not formula.strip():
         raise FormulaError("the formula is empty: write y ~ x + (1 | group)")
+    if len(formula) > MAX_LENGTH:
+        raise FormulaError(
+            f"the formula has {len(formula):,} characters: up to {MAX_LENGTH:,} are read"
+        )
     from .parser import read_formula
 
     return read_formula(formula)

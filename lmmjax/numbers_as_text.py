@@ -105,28 +105,29 @@ def what_would_read(
         row, value = first(found.comma)
         thousands = any("." in str(values[i]) for i in found.comma)
         options = "decimal=','" + (", thousands='.'" if thousands else "")
+        flags = "--decimal ," + (" --thousands ." if thousands else "")
         undotted = f"{column}.str.replace('.', '')" if thousands else column
         advice.append(
             f"row {row} holds {value!r}, with a decimal comma: read the file with "
-            f"pandas.read_csv(..., {options}) (on the command line: --decimal ,), or use "
+            f"pandas.read_csv(..., {options}) (on the command line: {flags}), or use "
             f"{undotted}.str.replace(',', '.').astype(float)"
         )
     if found.grouped:
         row, value = first(found.grouped)
         advice.append(
             f"row {row} holds {value!r}, with commas between thousands: read the file with "
-            "pandas.read_csv(..., thousands=','), or use "
+            "pandas.read_csv(..., thousands=',') (on the command line: --thousands ,), or use "
             f"{column}.str.replace(',', '').astype(float)"
         )
     if found.other and found.numbers:
         row, value = first(found.other)
         shown = [values[i] for i in found.other[:3]]
         written = ", ".join(map(repr, shown))
-        flags = " ".join(_shell(str(v)) for v in shown)
+        flags = " ".join(f"--na-values {_shell(str(v))}" for v in shown)
         advice.append(
             f"row {row} holds {value!r}, which is no number: if it stands for a missing value, "
             f"read the file with pandas.read_csv(..., na_values=[{written}]) (on the command "
-            f"line: --na-values {flags})"
+            f"line: {flags})"
         )
     elif found.other:
         row, value = first(found.other)

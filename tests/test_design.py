@@ -663,6 +663,16 @@ REFUSED = {
         _with(c=pd.Series([1, 2, "n/a"] * 12, dtype=object)),
         "'c' is not numeric \\(dtype object \\(int, str\\)\\): row 2 holds 'n/a'",
     ),
+    "several stand-ins": (
+        "c ~ x + (1 | s)",
+        _with(c=["1.5", "n/a", "(none)"] * 12),
+        r"row 1 holds 'n/a'.*--na-values n/a --na-values '\(none\)'|--na-values '\(none\)' --na",
+    ),
+    "thousands": (
+        "c ~ x + (1 | s)",
+        _with(c=["1.234,5", "2", "3,25"] * 12),
+        r"decimal=',', thousands='\.'\).*--decimal , --thousands \.\)",
+    ),
     "decimal commas": (
         "c ~ x + (1 | s)",
         _with(c=["1,5", "2", "3,25"] * 12),
