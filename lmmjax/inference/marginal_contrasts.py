@@ -26,8 +26,12 @@ def contrasts_of(
     by: str | Sequence[str] | None,
     adjust: str | None,
     ref: str | int | None,
+    named: bool = True,
 ) -> MarginalEstimates:
-    """Contrasts of estimates; :meth:`MarginalEstimates.contrast` documents them."""
+    """Contrasts of estimates; :meth:`MarginalEstimates.contrast` documents them.
+
+    Numbers among the levels have their variable's name before them where `named`.
+    """
     import pandas as pd
 
     within = estimates.by if by is None else tuple([by] if isinstance(by, str) else by)
@@ -44,7 +48,7 @@ def contrasts_of(
     parts, sums, names, adjust_by_default = [], [], [], "none"
     pairwise, size = False, 0
     for rows in groups:
-        family = contrast_family(method, _level_names(estimates.labels, own, rows), ref)
+        family = contrast_family(method, _level_names(estimates.labels, own, rows, named), ref)
         parts.append(weighted_sums(family.weights, estimates.functions[rows]))
         sums.append(family.weights.sum(axis=1))
         names += family.names
@@ -106,14 +110,16 @@ def weighted_sums(weights: np.ndarray, functions: np.ndarray) -> np.ndarray:
     return made
 
 
-def _level_names(labels: pd.DataFrame, columns: Sequence[str], rows: np.ndarray) -> list[str]:
-    """Each row's levels in one text; a number has its variable's name before it."""
+def _level_names(
+    labels: pd.DataFrame, columns: Sequence[str], rows: np.ndarray, named: bool
+) -> list[str]:
+    """Each row's levels in one text; a number has its variable's name before it where `named`."""
     if not columns:
         return ["overall"] * len(rows)
     texts = []
     for name in columns:
         values = [label(v) for v in labels[name]]
-        prefix = name if all(map(_is_number, values)) else ""
+        prefix = name if named and all(map(_is_number, values)) else ""
         texts.append([prefix + values[row] for row in rows])
     return [" ".join(parts) for parts in zip(*texts, strict=True)]
 

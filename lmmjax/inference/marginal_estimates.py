@@ -15,6 +15,11 @@ import numpy as np
 
 from lmmjax.errors import LmmError
 from lmmjax.inference.contrasts import standard_errors_and_df
+from lmmjax.inference.interaction_contrasts import (
+    SimpleContrasts,
+    interaction_contrasts,
+    simple_contrasts,
+)
 from lmmjax.inference.joint_tests import JointTests, joint_table, joint_test
 from lmmjax.inference.marginal_contrasts import contrasts_of
 from lmmjax.inference.marginal_table import table_of
@@ -344,7 +349,9 @@ class MarginalEstimates(Shown):
         by: str | Sequence[str] | None = None,
         adjust: str | None = None,
         ref: str | int | None = None,
-    ) -> MarginalEstimates:
+        interaction: bool | str | Sequence[Any] | None = None,
+        simple: str | Sequence[str] | None = None,
+    ) -> MarginalEstimates | SimpleContrasts:
         """Contrasts between them.
 
         Parameters
@@ -364,11 +371,19 @@ class MarginalEstimates(Shown):
             (R's emmeans has the multivariate t there, which is not available here), else none.
         ref : str or int, optional
             The control.
+        interaction : bool, str or sequence, optional
+            Contrasts of contrasts: a method for each factor that is not in `by`, in their order
+            (``["poly", "pairwise"]``), one for all, or True for `method` in all. Their p values
+            are not adjusted unless asked for.
+        simple : str or sequence of str, optional
+            Factors whose levels to contrast at each combination of all others. ``"each"``: each
+            factor in turn.
 
         Returns
         -------
         MarginalEstimates
-            With tests; :meth:`conf_int` has the intervals.
+            With tests; :meth:`conf_int` has the intervals. For ``simple="each"`` a dict of them,
+            by factor.
 
         Raises
         ------
@@ -385,6 +400,14 @@ class MarginalEstimates(Shown):
         <BLANKLINE>
         Degrees-of-freedom method: satterthwaite
         """
+        if interaction is not None and interaction is not False:
+            if simple is not None or ref is not None:
+                raise LmmError("interaction= goes with neither simple= nor ref=")
+            return interaction_contrasts(self, method, interaction, by=by, adjust=adjust)
+        if simple is not None:
+            if by is not None:
+                raise LmmError("simple= says what is contrasted, by= within what: give one")
+            return simple_contrasts(self, method, simple, adjust=adjust, ref=ref)
         return contrasts_of(self, method, by=by, adjust=adjust, ref=ref)
 
     def pairs(
@@ -393,12 +416,13 @@ class MarginalEstimates(Shown):
         *,
         reverse: bool = False,
         by: str | Sequence[str] | None = None,
-    ) -> MarginalEstimates:
+        simple: str | Sequence[str] | None = None,
+    ) -> MarginalEstimates | SimpleContrasts:
         """All pairwise differences, by Tukey's method unless told otherwise.
 
         Parameters
         ----------
-        adjust, by
+        adjust, by, simple
             As in :meth:`contrast`.
         reverse : bool, default False
             Whether to subtract the earlier from the later.
@@ -416,7 +440,8 @@ class MarginalEstimates(Shown):
         Degrees-of-freedom method: satterthwaite
         P value adjustment: tukey method for comparing a family of 3 estimates
         """
-        return self.contrast("revpairwise" if reverse else "pairwise", by=by, adjust=adjust)
+        method = "revpairwise" if reverse else "pairwise"
+        return self.contrast(method, by=by, adjust=adjust, simple=simple)
 
     def plot(self, *, figure: Any = None, units: Mapping[str, str] | None = None) -> Figure:
         """Draw the estimates with their intervals; :func:`lmmjax.plot.means`."""

@@ -338,3 +338,101 @@ def test_plot(model):
                 labels=pd.concat([found.labels] * 20, ignore_index=True),
             )
         )
+
+
+# R: m <- lmer(angle ~ recipe * temperature + (1 | recipe:replicate), cake,
+#              contrasts = list(temperature = "contr.treatment"))
+#    e <- emmeans(m, ~ recipe * temperature, lmer.df = "satterthwaite")
+def cake_means(fits, specs=("recipe", "temperature")):
+    return fits("cake", "angle ~ recipe * temperature + (1 | recipe:replicate)").emmeans(specs)
+
+
+def test_interaction_contrasts_are_rs(fits):
+    means = cake_means(fits)
+    # contrast(e, interaction = c("pairwise", "poly"))
+    found = means.contrast(interaction=["pairwise", "poly"])
+    frame = found.frame
+    assert list(frame.columns[:2]) == ["recipe_pairwise", "temperature_poly"]
+    assert frame.iloc[:4, 0].tolist() == ["A - B", "A - C", "B - C", "A - B"]
+    assert frame.iloc[:4, 1].tolist() == ["linear", "linear", "linear", "quadratic"]
+    np.testing.assert_allclose(
+        frame["estimate"][:4], [-3.8, -0.733333333, 3.066666667, 2.133333333], rtol=1e-8
+    )
+    np.testing.assert_allclose(frame["SE"][2:4], [13.822508, 15.141799], rtol=1e-7)
+    np.testing.assert_allclose(frame["df"], 210.0, rtol=1e-6)
+    np.testing.assert_allclose(frame["p.value"][:4], [0.7837, 0.9577, 0.8246, 0.8881], atol=5e-5)
+    assert found.messages == ("Degrees-of-freedom method: satterthwaite",)
+    assert len(frame) == 15
+    # contrast(e, interaction = "consec")
+    last = means.contrast(interaction="consec").frame.tail(3)
+    assert last.iloc[:, :2].to_numpy().tolist() == [
+        ["C - B", "215 - 205"],
+        ["B - A", "225 - 215"],
+        ["C - B", "225 - 215"],
+    ]
+    np.testing.assert_allclose(last["estimate"], [1.2, 4.4, 0.533333333], rtol=1e-8)
+    np.testing.assert_allclose(last["SE"], 2.3364303, rtol=1e-7)
+    # contrast(e, "trt.vs.ctrl", interaction = TRUE)
+    first = means.contrast("trt.vs.ctrl", interaction=True).frame.head(2)
+    assert list(first.columns[:2]) == ["recipe_trt.vs.ctrl", "temperature_trt.vs.ctrl"]
+    np.testing.assert_allclose(first["estimate"], [0.133333333, -1.4], rtol=1e-8)
+    # contrast(emmeans(m, ~ temperature | recipe), interaction = "poly")
+    within = cake_means(fits, "~ temperature | recipe").contrast(interaction="poly").frame
+    assert list(within.columns[:2]) == ["temperature_poly", "recipe"]
+    np.testing.assert_allclose(
+        within["estimate"][:6], [53.8, -6.533333, -31.2, -17.733333, -2.4, 57.6], rtol=1e-6
+    )
+
+
+def test_interaction_contrasts_test_the_interaction(fits):
+    """All of them together are the interaction's own F test, whatever their methods."""
+    means = cake_means(fits)
+    row = means.fit.joint_tests().frame.iloc[2]
+    for methods in (["poly", "pairwise"], "consec", ["eff", "trt.vs.ctrl"]):
+        test = means.contrast(interaction=methods).test(joint=True).frame.iloc[0]
+        assert (test["df1"], row["df1"]) == (10, 10)
+        assert test["F.ratio"] == pytest.approx(row["F.ratio"], rel=1e-9)
+
+
+def test_simple_contrasts_are_rs(fits):
+    means = cake_means(fits)
+    # pairs(e, simple = "recipe")
+    found = means.pairs(simple="recipe")
+    np.testing.assert_allclose(
+        found.frame["estimate"][:4], [2.266666667, 1.2, -1.066666667, 2.133333333], rtol=1e-8
+    )
+    np.testing.assert_allclose(found.frame["SE"][:4], 2.8823124, rtol=1e-7)
+    np.testing.assert_allclose(
+        found.frame["p.value"][:4], [0.7125, 0.9090, 0.9274, 0.7404], atol=5e-5
+    )
+    assert "family of 3 estimates" in found.messages[-1]
+    assert found.frame.equals(means.pairs(by="temperature").frame)
+    # pairs(e, simple = "each")
+    each = means.pairs(simple="each")
+    assert list(each) == ["recipe", "temperature"]
+    assert each["recipe"].frame.equals(found.frame)
+    frame = each["temperature"].frame
+    assert len(frame) == 45
+    assert frame["contrast"][0] == "temperature175 - temperature185"
+    np.testing.assert_allclose(frame["estimate"][:2], [-2.4, -1.666666667], rtol=1e-8)
+    np.testing.assert_allclose(frame["p.value"][:2], [0.6946, 0.9146], atol=5e-5)
+    assert str(each).startswith("Simple contrasts for recipe:\ntemperature = 175:\n contrast")
+    # pairs(e, simple = c("recipe", "temperature")) has 153 rows
+    assert len(means.pairs(simple=["recipe", "temperature"]).frame) == 153
+    # contrast(e, "consec", simple = "temperature") is that within each recipe
+    consec = means.contrast("consec", simple="temperature").frame
+    assert consec.equals(means.contrast("consec", by="recipe").frame)
+
+
+def test_what_is_wrong_with_interaction_and_simple_contrasts(fits):
+    means = cake_means(fits)
+    for options, expected in [
+        ({"interaction": ["poly"]}, "interaction= has 1 methods"),
+        ({"interaction": "nonsense"}, "method must be"),
+        ({"interaction": "poly", "by": ["recipe", "temperature"]}, "interaction="),
+        ({"interaction": "poly", "simple": "recipe"}, "goes with neither"),
+        ({"simple": "Recipe"}, "simple= names 'Recipe'"),
+        ({"simple": "recipe", "by": "temperature"}, "give one"),
+    ]:
+        with pytest.raises(lj.LmmError, match=expected):
+            means.contrast(**options)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
 import sys
-import time
 import warnings
 
 import jax
@@ -208,37 +205,6 @@ def test_a_killed_study_goes_on(tmp_path, monkeypatch):
     assert again.tally.error_sum == pytest.approx(whole.tally.error_sum, rel=1e-12)
     with pytest.raises(lj.LmmError, match="another study"):
         lj.power(design, truth(0.6), "time", nsim=9000, key=4, checkpoint=file)
-
-
-KILLED = """
-import sys
-import lmmjax as lj
-
-frame = lj.simulate_design({"id": 12}, within={"time": range(5)})
-design = lj.Design.from_formula("y ~ time + (1 | id)", frame)
-truth = lj.TrueParameters.for_design(design, {"time": 0.5}, sd=2.0, sigma=3.0)
-lj.power(design, truth, "time", nsim=10**8, key=4, checkpoint=sys.argv[1])
-"""
-
-
-def test_a_study_killed_by_the_system_loses_nothing(tmp_path):
-    file = tmp_path / "study.json"
-    study = subprocess.Popen([sys.executable, "-c", KILLED, str(file)])
-    try:
-        until = time.monotonic() + 120
-        while not file.exists() and study.poll() is None and time.monotonic() < until:
-            time.sleep(0.02)
-        time.sleep(0.2)  # somewhere in a later batch, or while the file is written
-    finally:
-        study.kill()
-    assert study.wait() == -signal.SIGKILL
-    done = json.loads(file.read_text())["cells"]["study"]["tally"]["done"]
-    assert 0 < done < 10**8
-    again = lj.power(intercepts(), truth(0.5), "time", nsim=done + 5000, key=4, checkpoint=file)
-    whole = lj.power(intercepts(), truth(0.5), "time", nsim=done + 5000, key=4)
-    assert again.tally.done == whole.tally.done
-    assert again.tally.rejected == whole.tally.rejected
-    assert again.tally.error_squares == pytest.approx(whole.tally.error_squares, rel=1e-9)
 
 
 def test_progress_tells_rate_and_time_left(monkeypatch, capsys):
