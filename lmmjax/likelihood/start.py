@@ -164,14 +164,19 @@ def _pair_block(left: Term, right: Term, weight: np.ndarray, own: bool) -> np.nd
         moved = (left.projected * weight)[:, :, left.index]
         spread = projected[:, :, right.index]
 
-        def cross(a: int, b: int, c: np.ndarray, d: np.ndarray) -> np.ndarray:
-            both = np.einsum("pn,dpn->dn", moved[b], spread)
-            return (v.T[c] * both[d]) @ z[:, a]
+        products = [z[:, a] * v.T for a in range(z.shape[1])]
+        both = [np.einsum("pn,dpn->dn", each, spread) for each in moved]
+        square = np.array_equal(c, d)
 
-        pairs -= np.stack(
-            [cross(a, b, c, d) + cross(b, a, d, c)
-             for a, b in zip(left.row, left.col, strict=True)]
-        )  # fmt: skip
+        def cross(a: int, b: int, c: np.ndarray, d: np.ndarray) -> np.ndarray:
+            return np.einsum("yn,yn->y", products[a][c], both[b][d])
+
+        def mirrored(a: int, b: int) -> np.ndarray:
+            if a == b and square:
+                return 2.0 * cross(a, a, c, c)
+            return cross(a, b, c, d) + cross(b, a, d, c)
+
+        pairs -= np.stack([mirrored(a, b) for a, b in zip(left.row, left.col, strict=True)])
         first = left.projected[left.row] * weight
         outer = np.einsum("xpj,xqj->xpq", first, left.projected[left.col])
         other = np.einsum("ypl,yql->ypq", projected[c], projected[d])
