@@ -61,8 +61,8 @@ if TYPE_CHECKING:
     from lmmjax.studies.expected import PowerInputs as PowerInputs
     from lmmjax.studies.expected import expected_power as expected_power
     from lmmjax.studies.extend import extend as extend
+    from lmmjax.studies.likelihood_ratio import LikelihoodRatio as LikelihoodRatio
     from lmmjax.studies.patterns import DesignPatterns as DesignPatterns
-    from lmmjax.studies.study import LikelihoodRatio as LikelihoodRatio
     from lmmjax.studies.study import PowerResult as PowerResult
     from lmmjax.studies.study import power as power
 else:
@@ -99,7 +99,8 @@ else:
         "studies.expected": ("PowerInputs", "expected_power"),
         "studies.extend": ("extend",),
         "studies.patterns": ("DesignPatterns",),
-        "studies.study": ("LikelihoodRatio", "PowerResult", "power"),
+        "studies.likelihood_ratio": ("LikelihoodRatio",),
+        "studies.study": ("PowerResult", "power"),
         "precision": ("double_precision",),
         "result": ("LinearMixedModelResult",),
         "simulation.design": ("simulate_design",),

@@ -23,6 +23,8 @@ from lmmjax.likelihood.segments import group_gram
 from lmmjax.precision import double_precision
 
 if TYPE_CHECKING:
+    from lmmjax.design import Design
+    from lmmjax.likelihood.crossproducts import Prepared
     from lmmjax.result import LinearMixedModelResult
 
 #: Size of a direction, relative to the largest, below which columns do not have it.
@@ -81,13 +83,33 @@ def check_nested(large: LinearMixedModelResult, small: LinearMixedModelResult) -
             "missing values are left out by the variables that a model uses; fit both to the same "
             "complete rows"
         )
+    check_nested_designs((a, large.raw.prepared), (b, small.raw.prepared))
+
+
+def check_nested_designs(large: tuple[Design, Prepared], small: tuple[Design, Prepared]) -> None:
+    """Raise unless one model is another with some parameters fixed, whatever the response.
+
+    Parameters
+    ----------
+    large, small : (Design, Prepared)
+        Of the same number of rows.
+
+    Raises
+    ------
+    DataError
+        Weights or offsets differ.
+    LmmError
+        A fixed effect or a random one of `small` is not in `large`.
+    """
+    (a, above), (b, below) = large, small
     for name in ("weights", "offset"):
         if not np.array_equal(getattr(a, name), getattr(b, name)):
             raise DataError(f"the fits have different {name}: fit both with the same")
-    if large.df_model <= small.df_model:
-        remedy = "a test needs one with more" if large.df_model == small.df_model else ""
+    more, less = (d.X.shape[1] + p.n_theta + 1 for d, p in (large, small))
+    if more <= less:
+        remedy = "a test needs one with more" if more == less else ""
         raise LmmError(
-            f"the large model has {large.df_model} parameters and the small one {small.df_model}: "
+            f"the large model has {more} parameters and the small one {less}: "
             f"{remedy or 'give the larger one first'}"
         )
     outside = ~spanned(b.X, a.X)
@@ -98,8 +120,8 @@ def check_nested(large: LinearMixedModelResult, small: LinearMixedModelResult) -
             "written with those of the large one; the small model must be the large one with terms "
             "left out"
         )
-    bars = _bars(large)
-    for bar in _bars(small):
+    bars = _bars(a, above)
+    for bar in _bars(b, below):
         if not _among(bar, bars):
             has = ", ".join(other.label for other in bars)
             raise LmmError(
@@ -108,10 +130,10 @@ def check_nested(large: LinearMixedModelResult, small: LinearMixedModelResult) -
             )
 
 
-def _bars(fit: LinearMixedModelResult) -> list[Bar]:
+def _bars(design: Design, prepared: Prepared) -> list[Bar]:
     """The covariance blocks; independent columns are blocks of their own."""
     out = []
-    for term, structures in zip(fit.design.terms, fit.raw.prepared.structures, strict=True):
+    for term, structures in zip(design.terms, prepared.structures, strict=True):
         at = 0
         for structure in structures:
             own = slice(at, at + structure.size)

@@ -98,3 +98,32 @@ def singular_bars(raw: Fitted, tol: float = SINGULAR_TOL) -> list[tuple[int, int
     """List term, first column and size of each bar whose covariance matrix is singular."""
     found = bars_at_boundary(raw.prepared, raw.estimate, tol)
     return [(t, start, size) for t, start, size, singular in found if singular]
+
+
+def ratio_pvalue(statistic: Any, df: int, *, mixture: bool) -> np.ndarray:
+    """Return p values of likelihood-ratio statistics.
+
+    Parameters
+    ----------
+    statistic : float or ndarray
+        Difference of two deviances.
+    df : int
+        Parameters that the smaller model has less.
+    mixture : bool
+        Whether exactly one variance is among them, which lies on its boundary: the reference is
+        then the 50:50 mixture of chi-squares with ``df - 1`` and ``df`` (Stram & Lee 1994,
+        Biometrics 50, 1171-1177).
+
+    Examples
+    --------
+    >>> ratio_pvalue(2.705543, 1, mixture=True).round(6)
+    np.float64(0.05)
+    """
+    from scipy.special import chdtrc
+
+    statistic = np.maximum(statistic, 0.0)
+    p = chdtrc(df, statistic)
+    if not mixture:
+        return p
+    below = chdtrc(df - 1, statistic) if df > 1 else (statistic <= 0.0).astype(np.float64)
+    return 0.5 * (below + p)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lmmjax.inference.anova import AnovaTable
+from lmmjax.inference.boundary import ratio_pvalue
 from lmmjax.inference.reduction import (
     Model,
     RandomPart,
@@ -163,18 +164,15 @@ def _first_row(model: Model) -> dict[str, float]:
 
 
 def _row(fit: LinearMixedModelResult, model: Model, reduction: Reduction) -> dict[str, float]:
-    from scipy.special import chdtrc
-
     lrt = model.criterion - fit.criterion
     if reduction.nested and lrt < 1e-9 * (1.0 + abs(fit.criterion)):
         # A difference of two equal optima is rounding.
         lrt = 0.0
     df = fit.df_model - model.df_model
-    p = float(chdtrc(df, lrt)) if df > 0 else np.nan
+    p = float(ratio_pvalue(lrt, df, mixture=False)) if df > 0 else np.nan
     mixture = np.nan
     if reduction.nested and df > 0 and (df == 1 or reduction.one_direction):
-        below = float(chdtrc(df - 1, lrt)) if df > 1 else float(lrt == 0.0)
-        mixture = 0.5 * (below + p)
+        mixture = float(ratio_pvalue(lrt, df, mixture=True))
     return _first_row(model) | {
         "LRT": lrt,
         "Df": df,

@@ -13,7 +13,9 @@ import numpy as np
 from lmmjax.arguments import check_share
 from lmmjax.compiled import Kernel
 from lmmjax.errors import LmmError
+from lmmjax.fitting import prepare_design
 from lmmjax.inference.hypotheses import Hypotheses, as_hypotheses
+from lmmjax.inference.identified import check_determined
 from lmmjax.keywords import known_keywords
 from lmmjax.many.contests import independent_rows
 from lmmjax.many.fit_many import design_and_method
@@ -334,6 +336,9 @@ def resolved(
 ) -> tuple[Design, TrueParameters, bool]:
     """Design, truth, and whether by REML."""
     design, reml = design_and_method(model, method)
+    check_determined(
+        design, model.raw.prepared if hasattr(model, "raw") else prepare_design(design)
+    )
     if hasattr(model, "raw"):
         warn_of_structures(model)
     return design, true_parameters(model, parameters, design), reml

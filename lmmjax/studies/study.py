@@ -12,20 +12,19 @@ import jax
 import numpy as np
 
 from lmmjax.arguments import check_share, check_whole
-from lmmjax.checks import spanned
-from lmmjax.errors import LmmError
 from lmmjax.inference.contrasts import check_method
+from lmmjax.inference.identified import check_determined
 from lmmjax.inference.kenward_roger import check_reml
 from lmmjax.keywords import known_keywords
-from lmmjax.many.fit_many import fit_many, resolve
+from lmmjax.many.fit_many import resolve
 from lmmjax.many.fits import ManyFits
 from lmmjax.many.runner import chunk_lanes, fit_chunks
 from lmmjax.many.sources import any_lane, simulated_source
 from lmmjax.simulation.normals import as_key
 from lmmjax.simulation.parameters import TrueParameters
-from lmmjax.simulation.rows import RowDesign, simulate_rows
 from lmmjax.studies.checkpoint import Checkpoint, fingerprint
 from lmmjax.studies.criteria import Criterion, Found, criterion
+from lmmjax.studies.likelihood_ratio import LikelihoodRatio, nested_pair
 from lmmjax.studies.progress import Progress
 from lmmjax.studies.tally import Tally
 from lmmjax.studies.truth import true_parameters, warn_of_observed_power
@@ -38,22 +37,10 @@ if TYPE_CHECKING:
 
 #: Batches between two looks at the clock, the interval and the checkpoint.
 WINDOW = 8
+#: Data sets before the first look at the interval, about.
+FIRST_LOOK = 256
 #: Replicates of a likelihood-ratio test that are simulated at once, and their rows together.
 ROWS_AT_ONCE, CELLS_AT_ONCE = 1024, 1 << 25
-
-
-@dataclass(frozen=True)
-class LikelihoodRatio:
-    """A test in :func:`lmmjax.power`: the model against a smaller one, both by maximum likelihood.
-
-    Parameters
-    ----------
-    smaller : Design or LinearMixedModelResult
-        The smaller model, of the same rows: ``lj.Design.from_formula``, or a fit, whose covariance
-        structures it keeps.
-    """
-
-    smaller: Design | LinearMixedModelResult
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -182,8 +169,8 @@ def power(
     key : int or Array, default 0
         A seed, or a JAX random key.
     stop_width : float, optional
-        Stop as soon as the power's 95 % interval is narrower than this (looked at every few
-        batches).
+        Stop as soon as the power's 95 % interval is narrower than this. It is looked at after the
+        first few hundred data sets, at each doubling, and then every few batches.
     progress : bool, default False
         Whether to show how far it is.
     checkpoint : path, optional
@@ -227,6 +214,7 @@ def power(
     if stop_width is not None:
         check_share("stop_width", stop_width)
     design, prepared, reml = resolve(model, method)
+    check_determined(design, prepared)
     ddf = check_method(ddf)  # type: ignore[assignment]
     if ddf == "kenward-roger":
         check_reml(reml)
@@ -234,24 +222,31 @@ def power(
     names = tuple(design.x_names)
     test = names[-1] if test is None else test
     if isinstance(test, LikelihoodRatio):
+        pair = nested_pair(model, test.smaller)
         identity = (resolve(test.smaller, "ML")[1],)
-        wanted = Criterion("likelihood ratio", lambda many: Found(np.empty(0)), identity=identity)
-        batches = _likelihood_ratio_batches(model, test.smaller, parameters, key)
+        wanted = Criterion(pair.label, lambda many: Found(np.empty(0)), identity=identity)
+        batches = pair.batches(parameters, key)
         most = max(8, CELLS_AT_ONCE // design.X.shape[0])
-        step = min(ROWS_AT_ONCE, 1 << (most.bit_length() - 1))
+        first = step = min(
+            ROWS_AT_ONCE if stop_width is None else FIRST_LOOK, 1 << (most.bit_length() - 1)
+        )
     else:
         wanted = criterion(test, names, parameters, ddf)
         shared = any_lane(prepared)
         source = simulated_source(design, prepared, parameters, key)
-        lanes = chunk_lanes(shared, nsim, source.rows)
-        step = WINDOW * lanes
+        # At this number of data sets the interval of a power of one half is as wide as wanted.
+        enough = nsim if stop_width is None else max(FIRST_LOOK, int(4.0 / stop_width**2))
+        lanes = chunk_lanes(shared, min(nsim, enough), source.rows)
+        first, step = lanes, WINDOW * lanes
 
-        def batches(first: int, count: int) -> tuple[ManyFits, Found]:
+        def fits_and_tests(first: int, count: int) -> tuple[ManyFits, Found]:
             chunks = fit_chunks(
                 prepared, shared, source, count, first=first, reml=reml, lanes=lanes
             )
             many = ManyFits.collect(design, prepared, reml, [c.estimate for c in chunks])
             return many, wanted.run(many)
+
+        batches = fits_and_tests
 
     warn_of_observed_power(model, parameters, wanted.weights)
     kept = Checkpoint(checkpoint) if isinstance(checkpoint, str | os.PathLike) else checkpoint
@@ -263,7 +258,9 @@ def power(
     began = time.monotonic()
     with closing(Progress(nsim, cell, progress, initial=tally.done)) as bar:
         while tally.done < nsim and not _narrow(tally, stop_width):
-            count = min(step, nsim - tally.done)
+            # Looks come at each doubling, until batches are as large as is quickest.
+            grown = step if stop_width is None else min(step, max(first, tally.done))
+            count = min(grown, nsim - tally.done)
             many, found = batches(tally.done, count)
             tally.add(many, found, wanted, alpha)
             bar.add(count)
@@ -277,39 +274,3 @@ def _narrow(tally: Tally, width: float | None) -> bool:
         return False
     low, high = tally.interval()
     return high - low < width
-
-
-def _likelihood_ratio_batches(
-    model: Design | LinearMixedModelResult,
-    smaller: Design | LinearMixedModelResult,
-    parameters: TrueParameters,
-    key: Any,
-) -> Any:
-    """Both models by maximum likelihood on the same simulated rows."""
-    from scipy.special import chdtrc
-
-    (design, large, _), (less, small, _) = resolve(model, "ML"), resolve(smaller, "ML")
-    if small.n_obs != large.n_obs:
-        raise LmmError(f"the smaller model has {small.n_obs} rows, the model {large.n_obs}")
-    if not (
-        np.array_equal(design.weights, less.weights) and np.array_equal(design.offset, less.offset)
-    ):
-        raise LmmError("the smaller model of a likelihood-ratio test has other weights or offsets")
-    df = (len(design.x_names) + large.n_theta) - (len(less.x_names) + small.n_theta)
-    if df <= 0:
-        raise LmmError("the smaller model of a likelihood-ratio test has no fewer parameters")
-    if not spanned(less.X, design.X).all():
-        raise LmmError(
-            "the smaller model's fixed effects are no part of the model's: a likelihood-ratio test "
-            f"needs nested models. They are {', '.join(less.x_names)} and "
-            f"{', '.join(design.x_names)}"
-        )
-    rows = RowDesign.of(design)
-
-    def batches(first: int, count: int) -> tuple[ManyFits, Found]:
-        Y = simulate_rows(rows, parameters, count, key, first=first)
-        above, below = fit_many(model, Y, method="ML"), fit_many(smaller, Y, method="ML")
-        statistic = np.maximum(below.criterion - above.criterion, 0.0)
-        return above, Found(chdtrc(df, statistic), converged=below.converged)
-
-    return batches

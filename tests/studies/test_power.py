@@ -17,6 +17,7 @@ from lmmjax.many import runner, sources
 from lmmjax.studies import progress
 from lmmjax.studies import study as studies
 from lmmjax.studies.criteria import Criterion, Found, code_identity, criterion
+from lmmjax.studies.likelihood_ratio import nested_pair
 from lmmjax.studies.tally import Tally
 
 GROUPS, ROWS, SIGMA, TAU = 12, 5, 3.0, 2.0
@@ -79,7 +80,7 @@ def test_the_same_as_a_loop_of_single_fits():
     Y = lj.simulate(design, what, LANES, key=6)
     ask = criterion("time", tuple(design.x_names), what, "satterthwaite")
     by_t = ask.run(lj.fit_many(design, Y)).pvalues
-    batches = studies._likelihood_ratio_batches(design, smaller, what, 6)
+    batches = nested_pair(design, smaller).batches(what, 6)
     by_ratio = batches(0, LANES)[1].pvalues
     for y, t_value, ratio in zip(Y[:24], by_t, by_ratio, strict=False):
         data = frame.assign(y=y)
@@ -176,11 +177,64 @@ def test_a_likelihood_ratio_test():
         less = lj.Design.from_formula(
             formula, frame.assign(other=frame.other.abs()), weights=weights
         )
-        with pytest.raises(lj.LmmError, match="nested models" if weights is None else "weights"):
+        with pytest.raises(lj.LmmError, match="not nested" if weights is None else "weights"):
             lj.power(intercepts(), truth(0.5), lj.LikelihoodRatio(less), nsim=10)
     null = lj.TrueParameters.for_design(smaller, sd=TAU, sigma=SIGMA)
-    with pytest.raises(lj.LmmError, match="no fewer parameters"):
+    with pytest.raises(lj.LmmError, match="give the larger one first"):
         lj.power(smaller, null, lj.LikelihoodRatio(intercepts()), nsim=10)
+
+
+def test_a_likelihood_ratio_needs_nested_random_effects():
+    frame = lj.simulate_design({"id": GROUPS}, within={"time": range(ROWS)})
+    frame["site"] = [f"s{code % 4}" for code in frame["id"].cat.codes]
+    slopes = lj.Design.from_formula("y ~ time + (1 + time | id)", frame)
+    sites = lj.Design.from_formula("y ~ time + (1 | site)", frame)
+    what = lj.TrueParameters.for_design(slopes, sd=[TAU, 1.0], sigma=SIGMA)
+    with pytest.raises(lj.LmmError, match="not nested: the small model's random effects"):
+        lj.power(slopes, what, lj.LikelihoodRatio(sites), nsim=10)
+
+
+def test_a_ratio_of_one_variance_has_its_size():
+    """A slope variance of zero: the mixture rejects 5 %, the plain chi-square 2 %."""
+    frame = lj.simulate_design({"id": 30}, within={"time": range(ROWS)})
+    large = lj.Design.from_formula("y ~ time + (time || id)", frame)
+    small = lj.Design.from_formula("y ~ time + (1 | id)", frame)
+    null = lj.TrueParameters.for_design(large, sd=[TAU, 0.0], sigma=SIGMA)
+    pair = nested_pair(large, small)
+    assert (pair.df, pair.variances) == (1, 1)
+    nsim = 2048
+    found = lj.power(large, null, lj.LikelihoodRatio(small), nsim=nsim, key=2)
+    assert "mixture of chi-squares, 0 and 1 df" in str(found)
+    assert abs(found.power - 0.05) < 0.01 + 3 * np.sqrt(0.05 * 0.95 / nsim)
+    # A fixed effect has no boundary, several variances have no known mixture.
+    fixed = lj.Design.from_formula("y ~ 1 + (time || id)", frame)
+    assert nested_pair(large, fixed).label == "likelihood ratio"
+    slopes = lj.Design.from_formula("y ~ time + (1 + time | id)", frame)
+    assert "2 and 3 df" not in nested_pair(slopes, small).label
+    assert "1 and 2 df" in nested_pair(slopes, small).label
+
+
+def test_unidentified_variances_are_refused_alike():
+    """One cluster in each arm: what differs between clusters is what differs between arms."""
+    frame = lj.simulate_design({"id": 2}, 10, between={"arm": 2})
+    design = lj.Design.from_formula("y ~ arm + (1 | id)", frame)
+    what = lj.TrueParameters.for_design(design, sd=TAU, sigma=SIGMA)
+    for ask in (lj.power, lj.analytic_power):
+        with pytest.raises(lj.LmmError, match="do not determine the variance of"):
+            ask(design, what, "arm2")
+    with pytest.raises(lj.LmmError, match="do not determine the variance of"):
+        lj.power_curve(design, what, "arm2", along={"per_group": [5, 10]}, nsim=10)
+
+
+def test_a_narrow_interval_is_found_early():
+    design, what = intercepts(), truth(0.5)
+    stopped = lj.power(design, what, "time", nsim=20_000, key=1, stop_width=0.1)
+    assert 256 <= stopped.tally.done <= 1024
+    low, high = stopped.interval
+    assert high - low < 0.1
+    # The first data sets are those of a study that does not stop.
+    whole = lj.power(design, what, "time", nsim=stopped.tally.done, key=1)
+    assert whole.tally == stopped.tally
 
 
 def test_a_killed_study_goes_on(tmp_path, monkeypatch):

@@ -8,8 +8,9 @@ import pytest
 
 import lmmjax as lj
 from lmmjax.many.sources import response_source
-from lmmjax.studies import study as studies
+from lmmjax.studies import likelihood_ratio, study
 from lmmjax.studies.criteria import criterion
+from lmmjax.studies.likelihood_ratio import nested_pair
 
 HERE = Path(__file__).parent
 Y = np.loadtxt(HERE.parent / "many" / "responses.csv", delimiter=",").T
@@ -32,12 +33,12 @@ def designs():
 def given(monkeypatch):
     """Power studies whose data sets are those of R."""
     monkeypatch.setattr(
-        studies,
+        study,
         "simulated_source",
         lambda design, prepared, parameters, key: response_source(prepared, Y),
     )
     monkeypatch.setattr(
-        studies,
+        likelihood_ratio,
         "simulate_rows",
         lambda rows, parameters, count, key, first: Y[first : first + count],
     )
@@ -56,7 +57,7 @@ def test_t_tests_reject_the_data_sets_that_lmertest_rejects(designs, given, ddf)
 
 def test_likelihood_ratios_reject_the_data_sets_that_anova_rejects(designs, given):
     large, small, truth = designs
-    batches = studies._likelihood_ratio_batches(large, small, truth, 0)
+    batches = nested_pair(large, small).batches(truth, 0)
     ours = batches(0, len(Y))[1].pvalues
     theirs = R.likelihood_ratio.to_numpy()
     # No deviance is above lme4's; two of lme4's 400 fits stopped short of their minimum.
