@@ -53,6 +53,19 @@ class LinearMixedModelResult(Testing, MarginalMeans, Intervals, Shares, Diagnost
     >>> fit = lj.lmm("Reaction ~ Days + (1 + Days | Subject)", lj.datasets.load("sleepstudy"))
     >>> fit
     <LinearMixedModelResult: Reaction ~ Days + (1 + Days | Subject), REML, 180 obs, converged>
+    >>> print(fit)
+    Linear mixed model fit by REML
+    Formula: Reaction ~ Days + (1 + Days | Subject)
+    REML criterion at convergence: 1743.6
+    Random effects:
+     Groups   Name        Std.Dev. Corr
+     Subject  (Intercept) 24.740
+              Days         5.922   0.07
+     Residual             25.592
+    Number of obs: 180, groups:  Subject, 18
+    Fixed effects:
+    (Intercept)        Days
+         251.41       10.47
     >>> round(fit.criterion, 3), round(fit.aic, 3), round(fit.bic, 3)
     (1743.628, 1755.628, 1774.786)
     >>> fit.pvalues.round(6).to_dict()
@@ -64,6 +77,11 @@ class LinearMixedModelResult(Testing, MarginalMeans, Intervals, Shares, Diagnost
         if self.is_singular:
             state += ", singular"
         return f"<{type(self).__name__}: {self.formula}, {self.method}, {self.nobs} obs, {state}>"
+
+    def __str__(self) -> str:
+        from lmmjax.reading.summary import overview
+
+        return overview(self)
 
     if not TYPE_CHECKING:
 

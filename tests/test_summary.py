@@ -177,3 +177,37 @@ def test_reading_a_good_fit_warns_of_nothing(sleep):
         sleep.icc()
         sleep.augment()
         sleep.tidy(("fixed", "ran_pars", "ran_vals"), conf_int=True)
+
+
+def test_a_printed_fit_shows_the_model(sleep, fits):
+    """What lme4's print shows, but for its title and the name of the data:
+
+    print(lmer(Reaction ~ Days + (Days | Subject), sleepstudy)), which has 24.741 for 24.740: its
+    minimiser stops at 24.74066, the criterion's optimum is at 24.74045.
+    """
+    assert str(sleep).splitlines()[2:] == [
+        "REML criterion at convergence: 1743.6",
+        "Random effects:",
+        " Groups   Name        Std.Dev. Corr",
+        " Subject  (Intercept) 24.740",
+        "          Days         5.922   0.07",
+        " Residual             25.592",
+        "Number of obs: 180, groups:  Subject, 18",
+        "Fixed effects:",
+        "(Intercept)        Days",
+        "     251.41       10.47",
+    ]
+    assert repr(sleep).startswith("<LinearMixedModelResult: ")
+    many = fits("cake", "angle ~ recipe * temperature + (1 | recipe:replicate)", method="ML")
+    lines = str(many).splitlines()
+    assert lines[2].split() == ["AIC", "BIC", "logLik", "deviance", "df.resid"]
+    assert max(map(len, lines[1:])) <= 80
+    at = lines.index("Fixed effects:") + 1
+    shown = dict(
+        pair
+        for i in range(at, len(lines), 2)
+        for pair in zip(lines[i].split(), lines[i + 1].split(), strict=True)
+    )
+    assert list(shown) == list(many.fixef.index)
+    for name, text in shown.items():
+        assert abs(float(text) - many.fixef[name]) < 1e-2

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from lmmjax.reading.varcorr import VarCorr
     from lmmjax.result import LinearMixedModelResult
 
+#: Columns of a printed line.
+WIDTH = 80
 #: With more coefficients than this, their correlations are not printed.
 MAX_CORRELATIONS = 12
 
@@ -96,15 +98,6 @@ class Summary:
     correlation: pd.DataFrame
     messages: tuple[str, ...]
 
-    def _information_lines(self) -> list[str]:
-        values = {k: round(v, 1) for k, v in self.information.items()}
-        if "REML criterion" in values:
-            return [f"REML criterion at convergence: {values['REML criterion']:.10g}"]
-        shown = [*same_decimals(list(values.values())[:-1], 7), f"{values['df.resid']:.0f}"]
-        # R prints a named vector: all columns have one width.
-        width = max(map(len, [*values, *shown]))
-        return [" ".join(t.rjust(width) for t in row) for row in (values, shown)]
-
     def _coefficient_cells(self) -> tuple[list[str], list[list[str]], bool]:
         frame = self.coefficients
         left, t = coefficient_columns(frame.iloc[:, :3].to_numpy(), frame["t value"].to_numpy())
@@ -133,13 +126,18 @@ class Summary:
         return table(header, rows, "l" + "l" * (len(names) - 1))
 
     def __str__(self) -> str:
-        lines = [self.title, f"Formula: {self.formula}", "", *self._information_lines(), ""]
+        lines = [
+            self.title,
+            f"Formula: {self.formula}",
+            "",
+            *information_lines(self.information),
+            "",
+        ]
         quantiles = self.scaled_residuals
         shown = same_decimals(zap_small(quantiles.to_numpy(), 5).tolist(), 4)
         lines += ["Scaled residuals:", *table(list(quantiles.index), [shown], "rrrrr"), ""]
         lines += ["Random effects:", *self.varcorr.lines(digits=4, variance=True)]
-        groups = "; ".join(f"{name}, {count}" for name, count in self.ngroups.items())
-        lines += [f"Number of obs: {self.nobs}, groups:  {groups}", ""]
+        lines += [size_line(self.nobs, self.ngroups), ""]
         if len(self.coefficients):
             header, rows, starred = self._coefficient_cells()
             align = "l" + "r" * 5 + "l" * starred
@@ -190,6 +188,59 @@ T_TESTS = {
 }
 
 
+def title_of(fit: LinearMixedModelResult) -> str:
+    """Return the line that says how a model was fitted."""
+    return f"Linear mixed model fit by {'REML' if fit.reml else 'maximum likelihood'}"
+
+
+def information_of(fit: LinearMixedModelResult) -> dict[str, float]:
+    """Return what a fit is judged by: the REML criterion, or the likelihood and what it gives."""
+    if fit.reml:
+        return {"REML criterion": fit.criterion}
+    return {
+        "AIC": fit.aic,
+        "BIC": fit.bic,
+        "logLik": fit.llf,
+        "deviance": fit.deviance,
+        "df.resid": float(fit.df_resid),
+    }
+
+
+def information_lines(information: dict[str, float]) -> list[str]:
+    """Lay out :func:`information_of`, as lme4 does."""
+    values = {k: round(v, 1) for k, v in information.items()}
+    if "REML criterion" in values:
+        return [f"REML criterion at convergence: {values['REML criterion']:.10g}"]
+    shown = [*same_decimals(list(values.values())[:-1], 7), f"{values['df.resid']:.0f}"]
+    # R prints a named vector: all columns have one width.
+    width = max(map(len, [*values, *shown]))
+    return [" ".join(t.rjust(width) for t in row) for row in (values, shown)]
+
+
+def size_line(nobs: int, ngroups: dict[str, int]) -> str:
+    """Return the line that counts rows and groups."""
+    groups = "; ".join(f"{name}, {count}" for name, count in ngroups.items())
+    return f"Number of obs: {nobs}, groups:  {groups}"
+
+
+def overview(fit: LinearMixedModelResult) -> str:
+    """Return what ``print(fit)`` shows: the estimates alone, in the layout of lme4's print."""
+    lines = [title_of(fit), f"Formula: {fit.formula}", *information_lines(information_of(fit))]
+    lines += ["Random effects:", *fit.varcorr.lines(digits=4)]
+    lines += [size_line(fit.nobs, fit.ngroups)]
+    names = list(map(str, fit.design.x_names))
+    if not names:
+        return "\n".join([*lines, "No fixed effects", *fit.messages])
+    shown = same_decimals(fit.beta.tolist(), 4)
+    width = max(map(len, [*names, *shown]))
+    on_line = max(1, WIDTH // (width + 1))
+    lines += ["Fixed effects:"]
+    for at in range(0, len(names), on_line):
+        for row in (names, shown):
+            lines += [" ".join(text.rjust(width) for text in row[at : at + on_line])]
+    return "\n".join([*lines, *fit.messages])
+
+
 def summary(fit: LinearMixedModelResult, ddf: str = "satterthwaite") -> Summary:
     """Gather the parts of a fit's summary."""
     import pandas as pd
@@ -198,23 +249,12 @@ def summary(fit: LinearMixedModelResult, ddf: str = "satterthwaite") -> Summary:
 
     ddf = check_method(ddf)
 
-    how = "REML" if fit.reml else "maximum likelihood"
-    if fit.reml:
-        information = {"REML criterion": fit.criterion}
-    else:
-        information = {
-            "AIC": fit.aic,
-            "BIC": fit.bic,
-            "logLik": fit.llf,
-            "deviance": fit.deviance,
-            "df.resid": float(fit.df_resid),
-        }
     se = fit.standard_errors
     quantiles = np.quantile(fit.scaled_residuals, [0.0, 0.25, 0.5, 0.75, 1.0])
     return Summary(
-        title=f"Linear mixed model fit by {how}. {T_TESTS[ddf]}",
+        title=f"{title_of(fit)}. {T_TESTS[ddf]}",
         formula=fit.formula,
-        information=information,
+        information=information_of(fit),
         scaled_residuals=pd.Series(quantiles, index=["Min", "1Q", "Median", "3Q", "Max"]),
         varcorr=fit.varcorr,
         nobs=fit.nobs,
