@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,7 +20,7 @@ from lmmjax.likelihood.crossproducts import CrossProducts, Prepared
 from lmmjax.many.devices import check_mesh, fit_lanes_on
 from lmmjax.many.engine import LaneFits, Lanes, Own, fit_lanes, is_elementwise
 from lmmjax.many.sources import Source
-from lmmjax.modes import Screen, merge, other_starts, screen_of
+from lmmjax.modes import merge, other_starts, screen_of
 
 #: Lanes of a chunk: on a processor what its caches hold, on an accelerator what fills it.
 CPU_LANES, ACCELERATOR_LANES = 512, 65_536
@@ -136,10 +137,14 @@ def fit_chunks(
         workers = (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
     starts = range(first, first + replicates, lanes)
     screen = screen_of(prepared)
+    # Sums over levels are for the screen alone: without them fits of designs with other numbers of
+    # levels share what is compiled.
+    bare = replace(shared, level_sums=())
 
-    def work(at: int) -> tuple[Own, LaneFits]:
-        own = source(at, lanes)
-        return own, _first_round(fit, shared, own, lanes, reml)
+    def work(at: int) -> tuple[Any, Own, LaneFits]:
+        own = dict(source(at, lanes))
+        sums = own.pop("level_sums")
+        return sums, own, _first_round(fit, bare, own, lanes, reml)
 
     # Rounds of as many chunks as keep the pool of stragglers worth a batch of its own.
     window = max(1, LEAVE * workers)
@@ -150,12 +155,14 @@ def fit_chunks(
                 done = [work(batch[0]), *pool.map(work, batch[1:])]
             else:
                 done = list(pool.map(work, batch))
-            own, fits = (
+            sums, own, fits = (
                 jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
                 for parts in zip(*done, strict=True)
             )
-            _finish(fit, shared, own, fits, lanes, reml)
-            _look_again(fit, screen, shared, own, fits, lanes, reml)
+            _finish(fit, bare, own, fits, lanes, reml)
+            doubted = screen.doubted_lanes(fits.estimate, sums, own["scale"])
+            if doubted.size:
+                _look_again(fit, doubted, bare, own, fits, lanes, reml)
             for place, start in enumerate(batch):
                 low = place * lanes
                 high = low + min(lanes, first + replicates - start)
@@ -196,7 +203,7 @@ def _finish(
 
 def _look_again(
     fit: Fitter,
-    screen: Screen,
+    doubted: np.ndarray,
     shared: CrossProducts,
     own: Own,
     fits: LaneFits,
@@ -204,9 +211,6 @@ def _look_again(
     reml: bool,
 ) -> None:
     """Run the lanes in doubt from other starts, and keep the best; ``fits`` is changed."""
-    doubted = screen.doubted_lanes(fits.estimate, own["level_sums"], own["scale"])
-    if not doubted.size:
-        return
     starts = other_starts(shared.search_structures)
     lane, begin = np.tile(doubted, len(starts)), np.repeat(starts, doubted.size, axis=0)
     again = _fit_from(fit, shared, own, fits, lane, begin, lanes, reml)
