@@ -1,6 +1,7 @@
 """A fit reports the best of several optima, says where one is close, and looks in doubt only."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -42,8 +43,6 @@ def steep():
 @pytest.fixture(scope="module")
 def random_ends(steep):
     """Criteria from 50 random starts."""
-    from dataclasses import replace
-
     rng = np.random.default_rng(1)
     structure = steep.raw.data.search_structures[0][0]
     ends = []
@@ -163,3 +162,16 @@ def test_limit_is_a_chi_squared_quantile():
 
     df = np.array([1.0, 2.0, 3.0, 20.0])
     np.testing.assert_allclose(chi_squared_limit(df, 30), chi2.isf(0.02 / 30, df), rtol=0.05)
+
+
+def test_a_profile_knows_the_other_optimum():
+    fit = fitted(8, method="ML")
+    assert fit.raw.estimate.rival == pytest.approx(6.498, abs=1e-3)
+    with pytest.warns(lj.LmmWarning, match="not monotone"):
+        both = fit.profile(parameters="x").conf_int().loc["x"].to_numpy()
+    alone = replace(fit, raw=replace(fit.raw, rival=None))
+    one = alone.profile(parameters="x").conf_int().loc["x"].to_numpy()
+    # The other optimum lies within the cutoff (6.635), past the bound that one valley gives: the
+    # profile rises and falls, which no interval describes.
+    assert np.isnan(both).all()
+    assert float(fit.raw.rival.fixed.beta[1]) > one[1]

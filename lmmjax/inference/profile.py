@@ -80,6 +80,8 @@ class Lane(NamedTuple):
     start : Array, shape (m + 1,)
         Free parameters at the estimate: theta (square roots of the two standard deviations for a
         correlation) and tau.
+    others : Array, shape (s, m + 1)
+        The same at other optima of the criterion, of which there mostly are none.
     nudge : Array, shape (m + 1,)
         Added before each search: it keeps the search off saddles at zero variances.
     value : Array, scalar
@@ -98,6 +100,7 @@ class Lane(NamedTuple):
     dummy: Array
     center: Array
     start: Array
+    others: Array
     nudge: Array
     value: Array
     step: Array
@@ -337,7 +340,29 @@ def constrained_fit(
     return end.x, end.best, end.decrement
 
 
+def best_constrained_fit(
+    starts: Array, value: Array, lane: Lane, data: CrossProducts
+) -> tuple[Array, _Value, Array]:
+    """The best of the optima found from several starts, shape (s, m + 1).
+
+    Returns
+    -------
+    x : Array, shape (s, m + 1)
+        Where each ended.
+    best : _Value
+        Of the lowest deviance.
+    decrement : Array, scalar
+    """
+    if starts.shape[0] == 1:
+        x, best, decrement = constrained_fit(starts[0], value, lane, data)
+        return x[None], best, decrement
+    x, ends, decrements = lax.map(lambda at: constrained_fit(at, value, lane, data), starts)
+    chosen = jnp.argmin(jnp.where(jnp.isnan(ends.deviance), jnp.inf, ends.deviance))
+    return x, jax.tree.map(lambda leaf: leaf[chosen], ends), decrements[chosen]
+
+
 class _Place(NamedTuple):
+    # Of the path from each optimum, (s, m + 1).
     x: Array
     value: Array
     zeta: Array
@@ -345,6 +370,8 @@ class _Place(NamedTuple):
 
 def trace(lane: Lane, data: CrossProducts, base: Array, targets: Array) -> Point:
     """Follow a lane: a first small step, then to each target of ``|zeta|`` in turn.
+
+    Where the criterion has other optima, a path starts at each, and the lowest counts.
 
     Parameters
     ----------
@@ -364,7 +391,7 @@ def trace(lane: Lane, data: CrossProducts, base: Array, targets: Array) -> Point
 
     def go(carry: tuple[_Place, Array, Array], target: Array) -> tuple[tuple, Point]:
         last, value, x = carry
-        x, best, decrement = constrained_fit(x + lane.nudge, value, lane, data)
+        x, best, decrement = best_constrained_fit(x + lane.nudge, value, lane, data)
         rise = jnp.maximum(best.deviance - base, 0.0)
         zeta = jnp.where(jnp.isnan(best.deviance), jnp.nan, sign * jnp.sqrt(rise))
         slope = 2.0 * zeta / jnp.where(best.by_value == 0.0, jnp.nan, best.by_value)
@@ -393,9 +420,10 @@ def trace(lane: Lane, data: CrossProducts, base: Array, targets: Array) -> Point
         guess = x + ratio * (x - last.x)
         return (_Place(x, value, zeta), following, guess), point
 
-    start = _Place(lane.start, lane.value, jnp.zeros((), lane.start.dtype))
+    starts = jnp.concatenate([lane.start[None], lane.others])
+    start = _Place(starts, lane.value, jnp.zeros((), lane.start.dtype))
     first = jnp.clip(lane.value + lane.step, lane.lower, lane.upper)
-    _, points = lax.scan(go, (start, first, lane.start), targets)
+    _, points = lax.scan(go, (start, first, starts), targets)
     return points
 
 

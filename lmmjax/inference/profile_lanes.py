@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -108,6 +108,8 @@ class Lanes:
         self.units = [np.linalg.norm(t, axis=0) for t in self.transforms]
         self.levels = raw.prepared.levels
         self._place()
+        other = None if raw.rival is None else replace(raw, estimate=raw.rival, rival=None)
+        self.rival = None if other is None else Lanes(other)
 
     def _place(self) -> None:
         """Where each term's search parameters stand in its factor, and where each block's are."""
@@ -179,6 +181,8 @@ class Lanes:
         for p in chosen:
             if not np.isnan(self.estimate(p)):
                 fields = self.lane(p)
+                if self.rival is not None:
+                    fields["others"] = self.rival.lane(p)["start"][None]
                 out += [Lane(**fields), Lane(**(fields | {"step": -fields["step"]}))]
         return out
 
@@ -194,6 +198,7 @@ class Lanes:
             "dummy": np.zeros(q),
             "center": 0.0,
             "start": self.start,
+            "others": np.zeros((0, m + 1)),
             "nudge": self.nudge,
             "value": self.estimate(p) * self.unit(p),
             "lower": -np.inf,

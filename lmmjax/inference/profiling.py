@@ -61,7 +61,10 @@ class Curve:
     @property
     def monotone(self) -> bool:
         """Whether zeta never falls as the parameter grows, up to the search's tolerance."""
-        return bool(np.all(np.diff(self.zeta) > -1e-4))
+        # Nor at a point, on its way into another optimum's valley.
+        with np.errstate(divide="ignore"):
+            rise = (self.value[-1] - self.value[0]) / self.slope
+        return bool(np.all(np.diff(self.zeta) > -1e-4) and not np.any(rise < -1e-2))
 
 
 def profile_curves(fit: Estimates, level: float, names: Sequence[str] | None) -> list[Curve]:
