@@ -23,7 +23,7 @@ from lmmjax.bootstrap.schemes import (
     wild_responses,
 )
 from lmmjax.bootstrap.statistic import Statistic, evaluate
-from lmmjax.errors import ConvergenceWarning, LmmError, warn
+from lmmjax.errors import ConvergenceWarning, LmmError, LmmWarning, warn
 from lmmjax.keywords import methods_know_keywords
 from lmmjax.many.fit_many import fit_many
 from lmmjax.many.fits import ManyFits
@@ -96,17 +96,27 @@ class Bootstrap:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """``original``, ``bias`` and ``std_error`` of each statistic."""
+        """``original``, ``bias`` and ``std_error`` of each statistic; NaN where it would be wrong.
+
+        A wild bootstrap has no standard error of sigma (see :meth:`conf_int`).
+        """
         import pandas as pd
 
         drawn = self.replicates
-        return pd.DataFrame(
+        found = pd.DataFrame(
             {
                 "original": self.original,
                 "bias": drawn.mean() - self.original,
                 "std_error": drawn.std(ddof=1),
             }
         )
+        found.loc[self._beyond, "std_error"] = np.nan
+        return found
+
+    @property
+    def _beyond(self) -> list[str]:
+        """Statistics whose spread this kind of bootstrap cannot tell."""
+        return ["sigma"] if self.kind == "wild" and self.statistic is None else []
 
     @cached_property
     def jackknife(self) -> pd.DataFrame:
@@ -164,9 +174,15 @@ class Bootstrap:
         -----
         ConvergenceWarning
             Some statistics have no BCa interval, and are NaN.
+        LmmWarning
+            A wild bootstrap has no interval of sigma, which is NaN.
 
         Notes
         -----
+        The wild bootstrap multiplies all residuals of a group by one number. Their squares within
+        the group then vary together, and sigma varies as if there were a row for each group: its
+        interval would be far too wide.
+
         R's ``boot::boot.ci``: Davison & Hinkley (1997), chapter 5; Efron (1987) for BCa.
         """
         import pandas as pd
@@ -187,6 +203,13 @@ class Bootstrap:
         found = pd.DataFrame.from_dict(rows, orient="index", columns=["lower", "upper"])
         if jackknife is not None:
             _say_missing(found.loc[self.original.notna()], jackknife)
+        if self._beyond:
+            found.loc[self._beyond] = np.nan
+            warn(
+                "the wild bootstrap has no interval of sigma: it multiplies all residuals of a "
+                "group by one number. Use kind='parametric', 'residual' or 'cases' for sigma",
+                LmmWarning,
+            )
         return found
 
     def plot(self, statistics: Any = None) -> Any:

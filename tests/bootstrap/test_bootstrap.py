@@ -151,6 +151,19 @@ def test_other_kinds_agree_on_the_standard_error(boot, kind):
     assert 0.75 < ratio < 1.3
 
 
+def test_the_wild_bootstrap_has_no_interval_of_sigma(boot):
+    wild = boot.fit.bootstrap(2000, "wild", key=2)
+    # A number for each of 18 groups, of fourth moment 2: sigma⁴ / 18 for 2 sigma⁴ / 144.
+    sigma = boot.fit.sigma
+    assert wild.replicates["sigma"].std() > 1.5 * sigma / np.sqrt(2 * 144)
+    assert boot.frame.loc["sigma", "std_error"] == pytest.approx(sigma / np.sqrt(2 * 144), rel=0.1)
+    with pytest.warns(lj.LmmWarning, match="no interval of sigma.*'parametric', 'residual'"):
+        found = wild.conf_int()
+    assert found.loc["sigma"].isna().all()
+    assert np.isnan(wild.frame.loc["sigma", "std_error"])
+    assert found.loc[["(Intercept)", "Days"]].notna().all(axis=None)
+
+
 def test_a_users_statistic(boot):
     fit = boot.fit
     own = fit.bootstrap(N, statistic=lambda many: {"ratio": many.beta[:, 1] / many.sigma}, key=1)
