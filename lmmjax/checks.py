@@ -166,9 +166,10 @@ def warn_dropped(dropped: Sequence[str]) -> None:
     one = len(dropped) == 1
     warn(
         f"{'a fixed-effects column is a combination' if one else 'fixed-effects columns are '}"
-        f"{'' if one else 'combinations'} of earlier ones and "
+        f"{'' if one else 'combinations'} of earlier ones, to one part in 10 million, and "
         f"{'was' if one else 'were'} dropped: {', '.join(map(repr, dropped))}; the fit is the "
-        "same, but leave redundant terms out if their coefficients matter",
+        "same but for that part. Leave redundant terms out if their coefficients matter, and give "
+        "a small difference that matters as a column of its own",
         RankWarning,
     )
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from lmmjax.errors import (
     ConvergenceWarning,
+    DataError,
     DesignWarning,
     LmmWarning,
     ModeWarning,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 #: Residual standard deviation, relative to the response's, that leaves no curvature to measure.
 EXACT = 1e-5
+#: The same, that is rounding: the likelihood has no bound there, and the estimates no meaning.
+ROUNDING = 1e-7
 
 
 def singular_message(fit: Estimates, bars: list[tuple[int, int, int]]) -> str:
@@ -100,13 +103,24 @@ def dropped_message(count: int) -> str:
     )
 
 
+def remainder_message(fit: Estimates) -> str:
+    """The random effects leave nothing but rounding: there is no estimate."""
+    groups = " and ".join(repr(term.group) for term in fit.design.terms)
+    return (
+        f"the fixed effects and the effects of {groups} account for the response exactly: sigma is "
+        f"below {ROUNDING:.0e} of its spread, which is rounding, and the likelihood has no bound. "
+        "Check whether the response was computed from its groups (means, predictions), or repeats "
+        "within them"
+    )
+
+
 def exact_message(fit: Estimates, relative: float) -> str:
-    """The random effects leave nothing: the residual variance is that of rounding."""
+    """The random effects leave nearly nothing."""
     groups = " and ".join(repr(term.group) for term in fit.design.terms)
     return (
         f"the fixed effects and the effects of {groups} account for the response almost exactly: "
         f"sigma is {relative:.0e} of its spread. Standard errors and degrees of freedom rest on "
-        "that remainder, and on nothing where it is rounding: check whether the response was "
+        "that remainder: check whether the response was "
         "computed from its groups (means, predictions), or repeats within them"
     )
 
@@ -171,6 +185,8 @@ def fit_messages(fit: Estimates) -> list[tuple[type[LmmWarning], str]]:
         out.append((ModeWarning, rival_message(fit)))
     if dropped and not found:
         relative = float(estimate.fixed.sigma) / float(np.std(fit.design.y))
+        if relative < ROUNDING:
+            raise DataError(remainder_message(fit))
         if relative < EXACT:
             out.append((DesignWarning, exact_message(fit, relative)))
         else:
