@@ -63,6 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (LmmError, CommandError) as error:
         print(f"lmmjax: error: {error}", file=sys.stderr)
         return 2
+    except MemoryError as error:
+        print(f"lmmjax: error: not enough memory: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"\nlmmjax: interrupted{_what_is_kept(options)}", file=sys.stderr)
         return INTERRUPTED

@@ -215,6 +215,9 @@ def _sizes(per_group: Any, units: int, rng: np.random.Generator) -> np.ndarray:
         sizes = np.asarray(per_group(rng, units))
     elif isinstance(per_group, Sequence) and len(per_group) and isinstance(per_group[0], str):
         kind, *numbers = per_group
+        numeric = (int, float, np.number)
+        if not all(isinstance(x, numeric) and np.isfinite(x) and x < 2**31 for x in numbers):
+            numbers = []
         if kind == "poisson" and len(numbers) == 1 and numbers[0] > 0:
             sizes = np.maximum(rng.poisson(numbers[0], units), 1)
         elif kind == "uniform" and len(numbers) == 2 and 1 <= numbers[0] <= numbers[1]:
@@ -224,7 +227,10 @@ def _sizes(per_group: Any, units: int, rng: np.random.Generator) -> np.ndarray:
                 f"per_group can be ('poisson', mean) or ('uniform', low, high), not {per_group!r}"
             )
     else:
-        sizes = np.asarray(per_group)
+        try:
+            sizes = np.asarray(per_group)
+        except ValueError as error:  # a ragged list
+            raise LmmError(f"per_group must be whole numbers, not {per_group!r}") from error
     if sizes.shape != (units,):
         raise LmmError(f"per_group has shape {sizes.shape}; there are {units} units to give rows")
     if sizes.dtype.kind not in "iu" or sizes.min() < 1:
@@ -258,6 +264,13 @@ def _values(what: str, key: str, given: Any) -> list:
         raise LmmError(f"{what} must be values or a number of levels, not {given!r}") from None
     if not values:
         raise LmmError(f"{what} has no values")
+    for value in values:
+        if (
+            np.ndim(value)
+            if isinstance(value, np.ndarray)
+            else isinstance(value, list | dict | set)
+        ):
+            raise LmmError(f"{what} must hold single values, not {value!r}")
     return values
 
 

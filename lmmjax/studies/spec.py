@@ -12,6 +12,7 @@ from lmmjax.simulation.design import simulate_design
 from lmmjax.simulation.parameters import TrueParameters
 from lmmjax.studies.curve import PowerCurve, power_curve
 from lmmjax.studies.study import PowerResult, power
+from lmmjax.table_files import reason_of
 
 #: What a file may hold, by table.
 TOP = ("formula", "test", "design", "truth", "study", "along")
@@ -30,9 +31,11 @@ def read_spec(path: str) -> dict[str, Any]:
     """
     file = Path(path)
     try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise LmmError(f"cannot read {path}: {error.strerror or error}") from error
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeError as error:
+        raise LmmError(f"{path} is no text in UTF-8: {error}") from error
+    except (OSError, ValueError) as error:
+        raise LmmError(f"cannot read {path}: {reason_of(error)}") from error
     try:
         if file.suffix == ".json":
             spec = json.loads(text)
@@ -40,7 +43,7 @@ def read_spec(path: str) -> dict[str, Any]:
             import tomllib
 
             spec = tomllib.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         kind = "JSON" if file.suffix == ".json" else "TOML"
         raise LmmError(f"{path} is no {kind}: {error}") from error
     if not isinstance(spec, dict):
@@ -82,7 +85,7 @@ def run_spec(
             raise LmmError(f"along knows effect, {', '.join(DESIGN)}, not {unknown[0]!r}")
         asked = {**sizes, **changed}
         count = asked.pop("groups", groups)
-        if isinstance(groups, dict) and not isinstance(count, dict):
+        if isinstance(groups, dict) and groups and not isinstance(count, dict):
             count = {next(iter(groups)): count}
         frame = simulate_design(count, **asked)
         return Design.from_formula(spec["formula"], frame)
