@@ -86,13 +86,19 @@ def check_nested(large: LinearMixedModelResult, small: LinearMixedModelResult) -
     check_nested_designs((a, large.raw.prepared), (b, small.raw.prepared))
 
 
-def check_nested_designs(large: tuple[Design, Prepared], small: tuple[Design, Prepared]) -> None:
+def check_nested_designs(large: tuple[Design, Prepared], small: tuple[Design, Prepared]) -> int:
     """Raise unless one model is another with some parameters fixed, whatever the response.
 
     Parameters
     ----------
     large, small : (Design, Prepared)
         Of the same number of rows.
+
+    Returns
+    -------
+    int
+        How many variances of the large model the small one has at zero, their boundary: 0 where
+        all that is fixed can lie on either side of its value.
 
     Raises
     ------
@@ -121,13 +127,18 @@ def check_nested_designs(large: tuple[Design, Prepared], small: tuple[Design, Pr
             "left out"
         )
     bars = _bars(a, above)
+    shares = [np.zeros((bar.structure.size, bar.structure.size)) for bar in bars]
     for bar in _bars(b, below):
-        if not _among(bar, bars):
+        found = _among(bar, bars)
+        if found is None:
             has = ", ".join(other.label for other in bars)
             raise LmmError(
                 f"the models are not nested: the small model's random effects {bar.label} are no "
                 f"special case of the large one's {has}"
             )
+        for i, V in found:
+            shares[i] = shares[i] + V
+    return sum(_at_zero(bar.structure, V) for bar, V in zip(bars, shares, strict=True))
 
 
 def _bars(design: Design, prepared: Prepared) -> list[Bar]:
@@ -143,17 +154,40 @@ def _bars(design: Design, prepared: Prepared) -> list[Bar]:
     return out
 
 
-def _among(bar: Bar, bars: list[Bar]) -> bool:
-    """Whether a bar of the small model is a special case of the large one's."""
-    if any(_contains(other, bar) for other in bars):
-        return True
+def _among(bar: Bar, bars: list[Bar]) -> list[tuple[int, np.ndarray]] | None:
+    """The bars of the large model that a small one's is a special case of, and what it is there."""
+    for i, other in enumerate(bars):
+        V = _as_special_case(other, bar)
+        if V is not None:
+            return [(i, V)]
     # One variance for all columns is a special case of a variance for each.
-    apart = type(bar.structure) is Identity and bar.structure.size > 1
-    return apart and all(_among(one, bars) for one in bar.columnwise())
+    if type(bar.structure) is not Identity or bar.structure.size == 1:
+        return None
+    found = [_among(one, bars) for one in bar.columnwise()]
+    if any(each is None for each in found):
+        return None
+    return [pair for each in found for pair in each or ()]
 
 
-def _contains(large: Bar, small: Bar) -> bool:
-    """Whether every covariance that `small` gives the response is one of `large`'s.
+def _at_zero(structure: Covariance, V: np.ndarray) -> int:
+    """Variances that are zero where a structure's covariance, in the large model, is V.
+
+    Directions that V lacks; of a structure with a single variance there is one to lack, and of
+    others what the boundary is like is not known, which 2 stands for.
+    """
+    k, size = len(V), np.sqrt(np.maximum(np.diagonal(V), 0.0))
+    there = size > ALIKE * size.max(initial=0.0)
+    scaled = V[np.ix_(there, there)] / np.outer(size[there], size[there])
+    rank = np.count_nonzero(np.linalg.eigvalsh(scaled) > ALIKE) if there.any() else 0
+    if rank == k:
+        return 0
+    if type(structure) in (Unstructured, SymmetricRoot):
+        return int(k - rank)
+    return 1 if type(structure) is Identity or rank else 2
+
+
+def _as_special_case(large: Bar, small: Bar) -> np.ndarray | None:
+    """The covariance of `large`'s columns that is some covariance of `small`; None if none is.
 
     What `small` gives a group's rows is a sum over its own levels in the group,
     ``sum_h Z_h S Z_h'``, with S any covariance of its structure: is there a covariance V of
@@ -162,10 +196,11 @@ def _contains(large: Bar, small: Bar) -> bool:
     """
     levels, groups = int(small.index.max()) + 1, int(large.index.max()) + 1
     if not is_nested(small.index, large.index):
-        return False  # a level of `small` reaches over several groups, and correlates them
+        return None  # a level of `small` reaches over several groups, and correlates them
     if type(large.structure) not in KNOWN:
         alike = small.structure == large.structure and is_nested(large.index, small.index)
-        return alike and np.allclose(small.columns, large.columns)
+        alike = alike and np.allclose(small.columns, large.columns)
+        return np.eye(large.structure.size) if alike else None
     # Z back = u, with orthonormal columns.
     length = np.linalg.norm(large.columns, axis=0)
     length[length == 0] = 1.0
@@ -183,9 +218,11 @@ def _contains(large: Bar, small: Bar) -> bool:
     V = np.linalg.lstsq(products, wanted.ravel(), rcond=1e-10)[0].reshape(k, k)
     total = np.sum(inner**2)
     if total - np.sum(wanted * V) > ALIKE**2 * total:
-        return False
+        return None
     values = np.linalg.eigvalsh(V)
-    return bool(values[0] >= -ALIKE * values[-1]) and _in_family(large.structure, back @ V @ back.T)
+    whole = back @ V @ back.T
+    possible = values[0] >= -ALIKE * values[-1] and _in_family(large.structure, whole)
+    return whole if possible else None
 
 
 def _some_root(structure: Covariance) -> np.ndarray:

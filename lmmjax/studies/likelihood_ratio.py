@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lmmjax.bootstrap.nested import check_nested_designs
-from lmmjax.covariance import Diagonal, Unstructured
 from lmmjax.errors import LmmError
 from lmmjax.inference.boundary import ratio_pvalue
 from lmmjax.many.fit_many import fit_many, resolve
@@ -16,7 +15,6 @@ from lmmjax.studies.criteria import Found
 
 if TYPE_CHECKING:
     from lmmjax.design import Design
-    from lmmjax.likelihood.crossproducts import Prepared
     from lmmjax.many.fits import ManyFits
     from lmmjax.result import LinearMixedModelResult
     from lmmjax.simulation.parameters import TrueParameters
@@ -59,15 +57,15 @@ class NestedPair:
         The larger one's.
     df : int
         Parameters that the smaller one has less.
-    variances : int or None
-        Variances among them; None where a structure does not tell.
+    variances : int
+        Variances that the smaller one has at zero, their boundary.
     """
 
     model: Design | LinearMixedModelResult
     smaller: Design | LinearMixedModelResult
     design: Design
     df: int
-    variances: int | None
+    variances: int
 
     @property
     def label(self) -> str:
@@ -111,22 +109,6 @@ def nested_pair(
         raise LmmError(
             f"the smaller model has {less.X.shape[0]} rows, the model {design.X.shape[0]}"
         )
-    check_nested_designs((design, large), (less, small))
+    variances = check_nested_designs((design, large), (less, small))
     df = (design.X.shape[1] + large.n_theta) - (less.X.shape[1] + small.n_theta)
-    variances = [_variances(prepared) for prepared in (large, small)]
-    known = variances[0] is not None and variances[1] is not None
-    return NestedPair(
-        model,
-        smaller,
-        design,
-        df,
-        variances[0] - variances[1] if known else None,  # type: ignore[operator]
-    )
-
-
-def _variances(prepared: Prepared) -> int | None:
-    """Return the number of free variances; None where a structure does not tell it."""
-    structures = [s for bars in prepared.structures for s in bars]
-    if not all(isinstance(s, Unstructured | Diagonal) for s in structures):
-        return None
-    return sum(s.size for s in structures)
+    return NestedPair(model, smaller, design, df, variances)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import lmmjax as lj
-from lmmjax.bootstrap.nested import check_nested
+from lmmjax.bootstrap.nested import check_nested, check_nested_designs
 from lmmjax.covariance import AR1, CompoundSymmetry, Diagonal, Identity
 
 
@@ -139,3 +139,23 @@ def test_other_rows_weights_or_offsets(df, model):
         with pytest.raises(lj.DataError, match=f"different {name}"):
             check_nested(large, other)
         check_nested(Model("y ~ x + (1 | g)", df, **{name: w}), other)
+
+
+@pytest.mark.parametrize(
+    ("large", "small", "found"),
+    [
+        ("y ~ x + (1 | g)", "y ~ 1 + (1 | g)", 0),
+        ("y ~ 1 + (1 + x | g)", "y ~ 1 + (1 | g)", 1),
+        ("y ~ 1 + (1 + x | g)", "y ~ 1 + (1 + x || g)", 0),
+        ("y ~ 1 + (1 + x || g)", "y ~ 1 + (1 | g)", 1),
+        ("y ~ 1 + (1 | g) + (1 | s)", "y ~ 1 + (1 | g)", 1),
+        ("y ~ 1 + (1 + x | g) + (1 | s)", "y ~ 1 + (1 | g)", 2),
+        ("y ~ 1 + (0 + f | g)", "y ~ 1 + (1 | g)", 2),
+        # Compound symmetry lies in the middle of all covariances: two variances, none at zero.
+        ("y ~ 1 + (f | g)", "y ~ 1 + (1 | g) + (1 | g:f)", 0),
+    ],
+)
+def test_variances_on_their_boundary_are_counted(model, large, small, found):
+    one, other = model(large), model(small)
+    pairs = (one.design, one.raw.prepared), (other.design, other.raw.prepared)
+    assert check_nested_designs(*pairs) == found
