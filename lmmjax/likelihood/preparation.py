@@ -15,7 +15,7 @@ from lmmjax.likelihood.moments import MomentBlocks
 from lmmjax.likelihood.nested import Nested
 from lmmjax.likelihood.rowgroups import orthonormal_rows, row_groups
 from lmmjax.likelihood.segments import group_gram
-from lmmjax.likelihood.standardize import fixed_basis, standardize_columns, term_transform
+from lmmjax.likelihood.standardize import fixed_basis, standardize_term
 from lmmjax.likelihood.start import moment_equations
 
 
@@ -110,12 +110,13 @@ def analyse(
     offset = np.zeros(len(X)) if offset is None else np.asarray(offset, np.float64)
     # A row without weight is not there.
     n = int(np.count_nonzero(root_weights))
-    basis = fixed_basis(root_weights[:, None] * X)
-    weighted = [root_weights[:, None] * z for z, _, _ in terms]
-    transforms = tuple(
-        term_transform(z, bars) for z, bars in zip(weighted, structures, strict=True)
-    )
-    columns = [standardize_columns(z, t) for z, t in zip(weighted, transforms, strict=True)]
+    basis = fixed_basis(np.asarray(X, np.float64), root_weights)
+    standard = [
+        standardize_term(np.asarray(z, np.float64), root_weights, bars)
+        for (z, _, _), bars in zip(terms, structures, strict=True)
+    ]
+    transforms = tuple(transform for transform, _ in standard)
+    columns = [z for _, z in standard]
     indices = [np.asarray(index) for _, index, _ in terms]
     levels = [int(count) for _, _, count in terms]
     plan = planning.choose(indices, levels, [z.shape[1] for z in columns])

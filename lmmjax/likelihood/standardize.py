@@ -20,6 +20,9 @@ from lmmjax.likelihood.products import matmul
 from lmmjax.likelihood.pytree import register
 from lmmjax.likelihood.segments import namespace
 
+#: Spreads that a column's mean may lie from zero before it is moved there.
+FAR = 10.0
+
 
 @register
 @dataclass(frozen=True)
@@ -49,16 +52,42 @@ class ResponseScale:
     scale: Any
 
 
-def fixed_basis(weighted: np.ndarray) -> FixedBasis:
-    """Orthonormal basis of the columns of ``weighted``, shape (n, p)."""
-    p = weighted.shape[1]
+def origins(columns: np.ndarray, root_weights: np.ndarray) -> np.ndarray:
+    """Return what to take off each column beside a leading intercept, shape (k,).
+
+    Differences of numbers that are nearly alike are exact; those of their products are not. A
+    column that is far from zero, seen from its spread (years, times of day in seconds), is moved
+    to its mean, because an orthonormal basis of columns as they are would be one of rounding.
+    Columns near zero, and those without an intercept beside them, stay.
+    """
+    nothing = np.zeros(columns.shape[1])
+    if not columns.size or columns.shape[1] < 2:
+        return nothing
+    present = columns[root_weights > 0]
+    if not len(present) or (present[:, 0] != present[0, 0]).any() or present[0, 0] == 0.0:
+        return nothing
+    middle = present[0] + (present - present[0]).mean(axis=0)
+    spread = np.abs(present - middle).max(axis=0)
+    far = np.abs(middle) > FAR * spread
+    far[0] = False
+    return np.where(far, middle / present[0, 0], 0.0)
+
+
+def fixed_basis(X: np.ndarray, root_weights: np.ndarray) -> FixedBasis:
+    """Return an orthonormal basis of the columns of ``sqrt(w) X``; X has shape (n, p)."""
+    p = X.shape[1]
     if p == 0:
-        return FixedBasis(np.zeros((weighted.shape[0], 0)), np.zeros((0, 0)), np.zeros((0, 0)))
+        return FixedBasis(np.zeros((X.shape[0], 0)), np.zeros((0, 0)), np.zeros((0, 0)))
+    origin = origins(X, root_weights)
+    weighted = root_weights[:, None] * (X - X[:, :1] * origin)
     size = np.sqrt(np.mean(weighted**2, axis=0))
     q, r = np.linalg.qr(weighted / size)
     sign = np.where(np.diagonal(r) < 0, -1.0, 1.0)
     factor = r * sign[:, None] * size
-    return FixedBasis(q * sign, factor, np.linalg.inv(factor))
+    inverse = np.linalg.inv(factor)
+    # X = (X - x_1 o') + x_1 o' = Q (R + R_1 o'), and the inverse by what was taken off.
+    inverse[0] -= origin @ inverse
+    return FixedBasis(q * sign, factor + factor[:, :1] * origin, inverse)
 
 
 def scale_response(basis: FixedBasis, weighted: Any) -> tuple[ResponseScale, Any]:
@@ -86,36 +115,56 @@ def scale_response(basis: FixedBasis, weighted: Any) -> tuple[ResponseScale, Any
     return ResponseScale(beta, scale), residual / scale
 
 
-def term_transform(weighted: np.ndarray, structures: tuple[Covariance, ...]) -> np.ndarray:
-    """``T`` with ``Z = Z_s T`` for one term: block-diagonal over its bars, shape (k, k)."""
-    k = weighted.shape[1]
-    transform = np.zeros((k, k))
-    root_n = np.sqrt(weighted.shape[0])
+def standardize_term(
+    Z: np.ndarray, root_weights: np.ndarray, structures: tuple[Covariance, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``T`` and ``Z_s`` of one term, ``sqrt(w) Z = Z_s T``.
+
+    Parameters
+    ----------
+    Z : ndarray, shape (n, k)
+    root_weights : ndarray, shape (n,)
+    structures : tuple of Covariance
+        Of its bars, which decide how general ``T`` may be.
+
+    Returns
+    -------
+    transform : ndarray, shape (k, k)
+        Block-diagonal over the bars.
+    columns : ndarray, shape (n, k)
+    """
+    transform = np.zeros((Z.shape[1], Z.shape[1]))
+    columns = np.empty(Z.shape)
     at = 0
     for structure in structures:
         own = slice(at, at + structure.size)
-        block = weighted[:, own]
-        size = np.sqrt(np.mean(block**2, axis=0))
-        size = np.where(size > 0, size, 1.0)
-        if structure.equivariance == "none":
-            transform[own, own] = np.eye(structure.size)
-        else:
-            transform[own, own] = np.diag(size)
-        if structure.equivariance == "affine" and structure.size > 1:
-            r = qr_triangle(block / size)
-            diagonal = np.abs(np.diagonal(r))
-            if r.shape[0] == structure.size and diagonal.min() > 1e-9 * diagonal.max():
-                sign = np.where(np.diagonal(r) < 0, -1.0, 1.0)
-                transform[own, own] = sign[:, None] * r * size / root_n
         at += structure.size
-    return transform
+        affine = structure.equivariance == "affine" and structure.size > 1
+        block = Z[:, own]
+        origin = origins(block, root_weights) if affine else np.zeros(structure.size)
+        weighted = root_weights[:, None] * (block - block[:, :1] * origin)
+        T = _bar_transform(weighted, structure, affine)
+        if structure.size == 1:
+            columns[:, own] = weighted / T[0, 0]
+        else:
+            columns[:, own] = np.linalg.solve(T.T, weighted.T).T
+        transform[own, own] = T + T[:, :1] * origin
+    return transform, columns
 
 
-def standardize_columns(weighted: np.ndarray, transform: np.ndarray) -> np.ndarray:
-    """``Z_s = Z T^-1``, shape (n, k)."""
-    if transform.shape == (1, 1):
-        return weighted / transform[0, 0]
-    return np.linalg.solve(transform.T, weighted.T).T
+def _bar_transform(weighted: np.ndarray, structure: Covariance, affine: bool) -> np.ndarray:
+    """Return ``T`` of one bar, shape (k, k)."""
+    if structure.equivariance == "none":
+        return np.eye(structure.size)
+    size = np.sqrt(np.mean(weighted**2, axis=0))
+    size = np.where(size > 0, size, 1.0)
+    if affine:
+        r = qr_triangle(weighted / size)
+        diagonal = np.abs(np.diagonal(r))
+        if r.shape[0] == structure.size and diagonal.min() > 1e-9 * diagonal.max():
+            sign = np.where(np.diagonal(r) < 0, -1.0, 1.0)
+            return sign[:, None] * r * size / np.sqrt(weighted.shape[0])
+    return np.diag(size)
 
 
 def log_abs_determinant(triangular: Array) -> Array:

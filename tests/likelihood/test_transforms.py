@@ -233,3 +233,20 @@ def test_import_takes_less_than_a_second_beyond_jax() -> None:
         print(time.perf_counter() - middle)
         """
     assert min(float(in_new_process(code)) for _ in range(2)) < 0.7
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_predictor_far_from_zero_costs_no_digits(fits, weighted):
+    """Whole numbers keep their differences at any origin up to 2^53, and so does the fit."""
+    data = fits.data("sleepstudy").assign(w=lambda d: 1.0 + d["Days"] % 3)
+    weights = "w" if weighted else None
+    formula = "Reaction ~ Days + (Days | Subject)"
+    near = lj.lmm(formula, data, weights=weights)
+    for origin in (2_000.0, 1e9, -1e12):
+        far = lj.lmm(formula, data.assign(Days=data["Days"] + origin), weights=weights)
+        assert far.criterion == pytest.approx(near.criterion, abs=1e-9)
+        assert far.fixef["Days"] == pytest.approx(near.fixef["Days"], rel=1e-12)
+        assert far.bse["Days"] == pytest.approx(near.bse["Days"], rel=1e-9)
+        assert far.df["Days"] == pytest.approx(near.df["Days"], rel=1e-8)
+        slope = far.raw.factors[0][1]
+        assert np.hypot(*slope) == pytest.approx(np.hypot(*near.raw.factors[0][1]), rel=1e-8)
