@@ -9,8 +9,10 @@ import subprocess
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -29,12 +31,20 @@ print(repr(fit.criterion), fit.df.iloc[0])
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.delenv("LMMJAX_CACHE", raising=False)
     monkeypatch.setenv("LMMJAX_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(compiled, "_jax_keeps_executables", lambda: False)
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
-    return tmp_path
+    # What comes out of JAX's own cache cannot be stored again: nothing of these tests goes in.
+    before = jax.config.values["jax_persistent_cache_min_compile_time_secs"]
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1e9)
+    yield tmp_path
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", before)
+
+
+#: Of a length that another run of these tests is not likely to have, whose programs JAX may keep.
+NUMBERS = np.arange(1000.0 + int.from_bytes(os.urandom(2)))
 
 
 def double(x: jnp.ndarray, *, shift: float = 0.0) -> dict[str, jnp.ndarray]:
@@ -131,7 +141,7 @@ class Planted:
 
 def planted(folder: Path, mark: Path) -> Path:
     """The program of a kernel in `folder`, replaced by one that leaves a mark when loaded."""
-    Kernel(double)(np.arange(6.0))
+    Kernel(double)(NUMBERS)
     (file,) = folder.glob("double-*.exe")
     file.write_bytes(pickle.dumps(Planted(mark)))
     return file
@@ -143,8 +153,8 @@ def computed(folder: Path) -> bool:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(2):
-            found = Kernel(double)(np.arange(6.0))["twice"]
-    np.testing.assert_array_equal(found, 2 * np.arange(6.0))
+            found = Kernel(double)(NUMBERS)["twice"]
+    np.testing.assert_array_equal(found, 2 * NUMBERS)
     assert len(caught) <= 1  # Said once, not at each program.
     if caught:
         assert caught[0].category is LmmWarning
@@ -156,11 +166,11 @@ def test_a_planted_program_would_run(folder: Path, tmp_path: Path) -> None:
     """What the tests below look for does happen where the folder is private."""
     mark = tmp_path / "mark"
     planted(folder, mark)
-    Kernel(double)(np.arange(6.0))
+    Kernel(double)(NUMBERS)
     assert mark.exists()
 
 
-@pytest.mark.skipif(os.name != "posix", reason="owners and modes of files are POSIX's")
+@pytest.mark.skipif(os.name != "posix", reason="owners and modes of files are PONUMBERS's")
 def test_nothing_is_loaded_from_a_folder_that_is_not_private(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,9 +219,9 @@ def test_nothing_is_loaded_from_a_folder_that_is_not_private(
     assert not mark.exists()
 
 
-@pytest.mark.skipif(os.name != "posix", reason="owners and modes of files are POSIX's")
+@pytest.mark.skipif(os.name != "posix", reason="owners and modes of files are PONUMBERS's")
 def test_a_cache_that_others_can_only_look_into_is_closed_to_them(folder: Path) -> None:
-    Kernel(double)(np.arange(6.0))
+    Kernel(double)(NUMBERS)
     folder.chmod(0o755)
     assert computed(folder)
     assert folder.stat().st_mode & 0o777 == 0o700
