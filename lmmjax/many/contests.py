@@ -15,6 +15,7 @@ from lmmjax.inference.hypotheses import as_hypotheses
 from lmmjax.inference.kenward_roger import denominator
 from lmmjax.inference.pooled import RANK_TOL, denominator_df
 from lmmjax.inference.units import column_units, same_units
+from lmmjax.many.determined import adjustment_for, coefficients_for, touched
 from lmmjax.reading.coefficients import contrast_df, covariance_of, moved_rows, two_sided_p
 
 if TYPE_CHECKING:
@@ -43,19 +44,26 @@ class FTests(NamedTuple):
 
 def t_tests(many: ManyFits, L: np.ndarray, rhs: np.ndarray, ddf: str) -> TTests:
     """Each of ``L beta = rhs`` by itself, L of shape (q, p)."""
-    estimate = many.beta @ L.T
-    fixed, df = many.estimate.fixed, np.full(estimate.shape, np.inf)
-    if ddf == "kenward-roger":
-        kr = many.kenward_roger
-        variance = kr.variances(L)
-        df = np.stack([denominator(row[None], kr).df for row in L], axis=1)
-    else:
-        variance = np.sum(moved_rows(L, fixed) ** 2, axis=-1)
+    fixed = coefficients_for(L, many.estimate.fixed)
+    estimate, missing = fixed.beta @ L.T, touched(L, many.beta)
+    # Row by row: a coefficient without a value matters to the contrasts in which it has a part.
+    variance, df = np.empty(estimate.shape), np.full(estimate.shape, np.inf)
+    for j, row in enumerate(L):
+        one = row[None]
+        if ddf == "kenward-roger":
+            kr = adjustment_for(one, many.beta, many.kenward_roger)
+            variance[:, j], df[:, j] = kr.variances(one)[:, 0], denominator(one, kr).df
+            continue
+        if missing.any():
+            fixed = coefficients_for(one, many.estimate.fixed)
+        variance[:, j] = np.sum(moved_rows(one, fixed) ** 2, axis=-1)[:, 0]
         if ddf == "satterthwaite":
-            df = contrast_df(L, fixed)
+            df[:, j] = contrast_df(one, fixed)[:, 0]
+    estimate, df = (np.where(missing, np.nan, x) for x in (estimate, df))
     se = np.sqrt(variance)
     t = (estimate - rhs) / se
-    return TTests(estimate, se, df, t, two_sided_p(t, df))
+    p = two_sided_p(t, df)
+    return TTests(estimate, np.where(missing, np.nan, se), df, t, p)
 
 
 def independent_rows(L: np.ndarray) -> None:
@@ -81,13 +89,15 @@ def f_tests(many: ManyFits, L: np.ndarray, rhs: np.ndarray, ddf: str) -> FTests:
 
     q = len(L)
     independent_rows(L)
-    kr = many.kenward_roger if ddf == "kenward-roger" else None
-    V = covariance_of(L, many.estimate.fixed) if kr is None else kr.covariance(L)
+    fixed, kr = coefficients_for(L, many.estimate.fixed), None
+    if ddf == "kenward-roger":
+        kr = adjustment_for(L, many.beta, many.kenward_roger)
+    V = covariance_of(L, fixed) if kr is None else kr.covariance(L)
     # A fit without estimates has no p value, and must not stop the others.
-    usable = np.isfinite(V).all(axis=(1, 2))
+    usable = np.isfinite(V).all(axis=(1, 2)) & ~touched(L, many.beta).any(axis=1)
     V[~usable] = np.eye(q)
     se = np.sqrt(np.diagonal(V, axis1=1, axis2=2))
-    difference = (many.beta @ L.T - rhs) / se
+    difference = (fixed.beta @ L.T - rhs) / se
     # Solved at unit standard error: coefficients may be in very different units.
     ratio = np.linalg.solve(V / (se[:, :, None] * se[:, None, :]), difference[:, :, None])[..., 0]
     F = np.where(usable, np.mean(difference * ratio, axis=1), np.nan)
@@ -95,11 +105,12 @@ def f_tests(many: ManyFits, L: np.ndarray, rhs: np.ndarray, ddf: str) -> FTests:
         return FTests(F, np.full(F.shape, np.inf), chdtrc(q, q * F))
     if kr is None:
         alike = same_units(L, column_units(many.design.coding))
-        den_df = denominator_df(L, many.estimate.fixed, alike, q)
+        den_df = denominator_df(L, fixed, alike, q)
     else:
         # In any basis of the hypotheses the same: in one of rows of comparable size.
         den_df, scale = denominator(L / se[:, :, None], kr)
         F = scale * F
+    den_df = np.where(usable, den_df, np.nan)
     return FTests(F, den_df, fdtrc(q, den_df, F))
 
 

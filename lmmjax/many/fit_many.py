@@ -15,6 +15,7 @@ from lmmjax.fitting import fit_best, prepare_design
 from lmmjax.keywords import known_keywords
 from lmmjax.likelihood.crossproducts import Prepared, cross_products
 from lmmjax.likelihood.preparation import analyse
+from lmmjax.many.determined import shares_of, warn_of_gaps, widened
 from lmmjax.many.engine import is_elementwise
 from lmmjax.many.fits import ManyFits
 from lmmjax.many.runner import fit_chunks
@@ -46,7 +47,8 @@ def fit_many(
         ``lj.Design.from_formula``, or of a fit (with its covariance structures and method).
     Y : array, shape (replicates, n)
         A response in each row. NaN stands for one that is missing: that replicate is fitted without
-        the row, so dropout may differ between replicates.
+        the row, so dropout may differ between replicates. A coefficient that the rows left do not
+        determine is NaN in that replicate; those that they determine are estimated.
     method : {"REML", "ML"}, optional
         By default that of the fit, or REML.
     lanes : int, optional
@@ -68,6 +70,11 @@ def fit_many(
     LmmError
         The method is neither "REML" nor "ML".
 
+    Warns
+    -----
+    RankWarning
+        The rows of some replicates do not determine all coefficients.
+
     Notes
     -----
     Only ``Z'y``, ``X'y`` and ``y'y`` differ between the fits, and groups whose design rows are
@@ -83,24 +90,34 @@ def fit_many(
     """
     design, prepared, reml = resolve(model, method)
     Y = checked_responses(Y, design.X.shape[0])
-    shared = cross_products(prepared, np.where(np.isnan(Y[0]), 0.0, Y[0]))
     missing = np.isnan(Y)
-    present = ~missing if missing.any() else None
-    if present is not None and not is_elementwise(shared):
+    batches = {"lanes": lanes, "workers": workers, "mesh": mesh}
+    if not missing.any():
+        return ManyFits(design, prepared, reml, fit_rows(prepared, Y, reml, **batches))
+    present = ~missing
+    shares = shares_of(design, prepared, present)
+    if all(share.is_whole for share in shares):
+        return ManyFits(design, prepared, reml, fit_rows(prepared, Y, reml, **batches), present)
+    warn_of_gaps(tuple(design.x_names), shares, len(Y))
+    parts = []
+    for share in shares:
+        some = prepared if share.is_whole else columns_kept(prepared, share.kept)
+        found = fit_rows(some, Y[share.fits], reml, **batches)
+        parts.append(widened(found, share))
+    order = np.argsort(np.concatenate([share.fits for share in shares]))
+    whole = jax.tree.map(lambda *xs: np.concatenate(xs)[order], *parts)
+    return ManyFits(design, prepared, reml, whole, present)
+
+
+def fit_rows(prepared: Prepared, Y: np.ndarray, reml: bool, **batches: Any) -> Estimate:
+    """Fit responses, shape (replicates, n), each without the rows in which it is NaN."""
+    shared = cross_products(prepared, np.where(np.isnan(Y[0]), 0.0, Y[0]))
+    if np.isnan(Y).any() and not is_elementwise(shared):
         parts = [fit_present(prepared, y, reml) for y in Y]
-        whole = jax.tree.map(lambda *xs: np.stack(xs), *parts)
-        return ManyFits(design, prepared, reml, whole, present)
-    chunks = fit_chunks(
-        prepared,
-        shared,
-        response_source(prepared, Y),
-        len(Y),
-        reml=reml,
-        lanes=lanes,
-        workers=workers,
-        mesh=mesh,
-    )
-    return ManyFits.collect(design, prepared, reml, [chunk.estimate for chunk in chunks], present)
+        return jax.tree.map(lambda *xs: np.stack(xs), *parts)
+    source = response_source(prepared, Y)
+    chunks = fit_chunks(prepared, shared, source, len(Y), reml=reml, **batches)
+    return jax.tree.map(lambda *xs: np.concatenate(xs), *(chunk.estimate for chunk in chunks))
 
 
 def fit_present(prepared: Prepared, y: np.ndarray, reml: bool) -> Estimate:
@@ -118,10 +135,20 @@ def rows_present(prepared: Prepared, present: np.ndarray) -> Prepared:
     All arrays keep their shapes, absent rows weigh nothing, and what was compiled serves all
     replicates.
     """
+    return _prepared_again(prepared, present, np.arange(prepared.basis.factor.shape[1]))
+
+
+def columns_kept(prepared: Prepared, kept: np.ndarray) -> Prepared:
+    """The design prepared anew with some of its fixed effects' columns."""
+    return _prepared_again(prepared, np.ones(prepared.root_weights.shape[0], bool), kept)
+
+
+def _prepared_again(prepared: Prepared, present: np.ndarray, kept: np.ndarray) -> Prepared:
     root = np.asarray(prepared.root_weights)
+    divisor = np.where(root > 0, root, 1.0)[:, None]
     factor, basis = np.asarray(prepared.basis.factor), np.asarray(prepared.basis.q)
     rows = [
-        (np.asarray(z) @ t / root[:, None], np.asarray(index), count)
+        (np.asarray(z) @ t / divisor, np.asarray(index), count)
         for z, t, index, count in zip(
             prepared.term_rows,
             prepared.transforms,
@@ -131,7 +158,7 @@ def rows_present(prepared: Prepared, present: np.ndarray) -> Prepared:
         )
     ]
     return analyse(
-        basis @ factor / root[:, None],
+        (basis @ factor / divisor)[:, kept],
         rows,
         prepared.structures,
         weights=np.where(present, root**2, 0.0),

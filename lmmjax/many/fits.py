@@ -75,11 +75,13 @@ class ManyFits:
 
     def __repr__(self) -> str:
         close = np.count_nonzero(self.two_modes)
+        gaps = 0 if self.present is None else np.count_nonzero(self.undetermined.any(axis=1))
         return (
             f"<{type(self).__name__}: {len(self)} fits, {'REML' if self.reml else 'ML'}, "
             f"{np.count_nonzero(self.converged)} converged, "
             f"{np.count_nonzero(self.singular)} singular"
-            f"{f', {close} with two optima' if close else ''}>"
+            f"{f', {close} with two optima' if close else ''}"
+            f"{f', {gaps} without all coefficients' if gaps else ''}>"
         )
 
     def __len__(self) -> int:
@@ -120,6 +122,14 @@ class ManyFits:
     def two_modes(self) -> np.ndarray:
         """Whether another optimum lies within 2 of the criterion, shape (replicates,)."""
         return self.rival <= CLOSE
+
+    @property
+    def undetermined(self) -> np.ndarray:
+        """Coefficients without a value although there is a fit, shape (replicates, p).
+
+        The rows of the replicate do not determine them, as where one arm is missing.
+        """
+        return np.isnan(self.beta) & np.isfinite(self.criterion)[:, None]
 
     # --- fixed effects ---------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 import jax
@@ -21,8 +21,9 @@ from lmmjax.inference.kenward_roger import (
     kenward_roger_of_fits,
 )
 from lmmjax.likelihood.crossproducts import CrossProducts, Prepared
+from lmmjax.many.determined import shares_of, widened_adjustment
 from lmmjax.many.engine import Own, is_elementwise, join_lane
-from lmmjax.many.fit_many import change_columns, rows_present
+from lmmjax.many.fit_many import change_columns, columns_kept, rows_present
 from lmmjax.many.runner import chunk_lanes
 from lmmjax.many.sources import any_lane, any_response, response_source
 
@@ -70,13 +71,33 @@ def kenward_roger_of_many(many: ManyFits) -> KenwardRoger:
     The method looks at the design and the variances only: no response is needed.
     """
     check_reml(many.reml)
+    if many.present is None or not many.undetermined.any():
+        return _of_determined(many)
+    shares = shares_of(many.design, many.prepared, many.present)
+    parts = []
+    for share in shares:
+        estimate = jax.tree.map(lambda x, i=share.fits: np.asarray(x)[i], many.estimate)
+        present = many.present[share.fits]
+        some = replace(many, estimate=estimate, present=present)
+        if not share.is_whole:
+            some = replace(some, prepared=columns_kept(many.prepared, share.kept))
+        parts.append(widened_adjustment(_of_determined(some), share))
+    order = np.argsort(np.concatenate([share.fits for share in shares]))
+    names = [field.name for field in fields(KenwardRoger)]
+    return KenwardRoger(
+        **{name: np.concatenate([getattr(kr, name) for kr in parts])[order] for name in names}
+    )
+
+
+def _of_determined(many: ManyFits) -> KenwardRoger:
+    """Of fits whose rows determine all columns of the prepared design."""
     estimate = many.estimate
     theta = np.asarray(estimate.solution.theta, np.float64)
     usable = np.flatnonzero(np.isfinite(theta).all(axis=1) & np.isfinite(many.sigma))
     shared = any_lane(many.prepared)
     alone = many.present is not None and not is_elementwise(shared)
     rounds = [usable[at : at + ROUND] for at in range(0, usable.size, ROUND)]
-    p, r = many.beta.shape[1], theta.shape[1] + 1
+    p, r = many.prepared.basis.factor.shape[1], theta.shape[1] + 1
     square = (p, p)
     shapes = {"phi": square, "phi_adjusted": square, "back": square}
     shapes |= {"sandwich": (r, p, p), "weight": (r, r)}

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import lmmjax as lj
-from lmmjax.errors import DataError, LmmError
+from lmmjax.errors import DataError, LmmError, RankWarning
 
 HERE = Path(__file__).parent
 
@@ -149,7 +149,7 @@ def test_bad_responses_are_refused_before_any_computing(stored):
     with pytest.raises(DataError, match="numeric"):
         lj.fit_many(design, Y.astype(str))
     with pytest.raises(LmmError, match="method"):
-        lj.fit_many(design, Y, method="reml")  # type: ignore[arg-type]
+        lj.fit_many(design, Y, method="loglik")  # type: ignore[arg-type]
     with pytest.raises(LmmError, match="Design"):
         lj.fit_many(frame, Y)  # type: ignore[arg-type]
     with pytest.raises(LmmError, match="level"):
@@ -187,3 +187,57 @@ def test_a_missing_response_in_a_model_without_fixed_effects() -> None:
     np.testing.assert_allclose(many.criterion, [s.criterion for s in singles], rtol=1e-10)
     np.testing.assert_allclose(many.theta[:, 0], [s.theta[0] for s in singles], rtol=1e-6)
     assert many.beta.shape == (2, 0)
+
+
+@pytest.mark.filterwarnings("ignore::lmmjax.errors.SingularFitWarning")
+@pytest.mark.parametrize("others", ["(1 | id)", "(1 | id) + (1 | item)"])
+def test_an_arm_that_is_all_missing_has_no_coefficient(others) -> None:
+    arms = {"arm": ["a", "b", "c"]}
+    if "item" in others:
+        frame = lj.simulate_design({"id": 9}, crossed={"item": 6}, between=arms)
+    else:
+        frame = lj.simulate_design({"id": 9}, per_group=6, between=arms)
+    frame["time"] = np.tile(np.arange(6.0), 9)
+    formula = f"y ~ time + arm + {others}"
+    rng = np.random.default_rng(4)
+    Y = rng.normal(size=(5, 54)) + np.repeat(rng.normal(size=(5, 9)), 6, axis=1)
+    if "item" in others:
+        Y += 0.7 * rng.normal(size=(5, 6))[:, frame["item"].cat.codes]
+    Y[:4, 3] = np.nan
+    Y[1, frame["arm"] == "c"] = np.nan
+    Y[2, frame["arm"] == "a"] = np.nan  # what the other arms are compared with
+    Y[4, frame["arm"] == "c"] = np.nan
+    design = lj.Design.from_formula(formula, frame)
+    with pytest.warns(RankWarning, match=r"3 of 5 .* 'armb' in 1, 'armc' in 3"):
+        many = lj.fit_many(design, Y)
+    assert many.converged.all()
+    assert "3 without all coefficients" in repr(many)
+    known = np.ones((5, 4), bool)
+    known[[1, 4], 3] = False
+    known[2, [0, 2, 3]] = False  # the mean of arm a, and both differences from it
+    np.testing.assert_array_equal(many.undetermined, ~known)
+    for values in (many.beta, many.se, many.df, many.pvalues):
+        np.testing.assert_array_equal(np.isfinite(values), known)
+    # By Kenward and Roger's method with one factor only: there is much to compile.
+    kr = [] if "item" in others else ["kenward-roger"]
+    for ddf in ("satterthwaite", "asymptotic", *kr):
+        each = many.contest(np.eye(4), joint=False, ddf=ddf)["Pr(>|t|)"].to_numpy().reshape(5, 4)
+        np.testing.assert_array_equal(np.isfinite(each), known)
+        joint = many.contest(["time = 0", "armb = 0"], ddf=ddf)["Pr(>F)"].to_numpy()
+        np.testing.assert_array_equal(np.isfinite(joint), known[:, [1, 2]].all(axis=1))
+    # What is left is the model of the arms that are there, whichever of them comes first.
+    for r in (1, 2):
+        data = frame.assign(y=Y[r]).dropna()
+        data["arm"] = data["arm"].cat.remove_unused_categories()
+        single = lj.lmm(formula, data)
+        np.testing.assert_allclose(many.sigma[r], single.sigma, rtol=1e-6)
+        np.testing.assert_allclose(many.theta[r], single.theta, atol=1e-5)
+        mine = np.flatnonzero(known[r])
+        same = [single.design.x_names.index(many.names[j]) for j in mine]
+        np.testing.assert_allclose(many.beta[r, mine], np.array(single.beta)[same], atol=1e-8)
+        np.testing.assert_allclose(many.se[r, mine], np.array(single.bse)[same], rtol=1e-6)
+        np.testing.assert_allclose(many.df[r, mine], np.array(single.df)[same], rtol=1e-4)
+        for ddf in kr:
+            wanted = single.contest("time = 0", ddf=ddf, joint=False)["df"].iloc[0]
+            found = many.contest("time = 0", ddf=ddf, joint=False)["df"].iloc[r]
+            np.testing.assert_allclose(found, wanted, rtol=1e-4)
