@@ -13,7 +13,7 @@ import numpy as np
 from lmmjax.arguments import check_whole
 from lmmjax.bootstrap.cases import case_estimates
 from lmmjax.bootstrap.estimable import estimable
-from lmmjax.bootstrap.intervals import interval
+from lmmjax.bootstrap.intervals import check_type, interval
 from lmmjax.bootstrap.refits import refit_responses
 from lmmjax.bootstrap.schemes import (
     KINDS,
@@ -23,6 +23,7 @@ from lmmjax.bootstrap.schemes import (
     wild_responses,
 )
 from lmmjax.bootstrap.statistic import Statistic, evaluate
+from lmmjax.bootstrap.wild import INSTEAD, REASON, of_variances
 from lmmjax.errors import ConvergenceWarning, LmmError, LmmWarning, warn
 from lmmjax.keywords import methods_know_keywords
 from lmmjax.many.fit_many import fit_many
@@ -88,35 +89,37 @@ class Bootstrap:
         """The statistics of the fit itself."""
         import pandas as pd
 
-        raw = self.fit.raw
-        estimate = jax.tree.map(lambda x: np.asarray(x)[None], raw.estimate)
-        one = ManyFits(self.fit.design, raw.prepared, self.fit.reml, estimate)
-        values = {name: x[0] for name, x in evaluate(self.statistic, one).items()}
+        values = {name: x[0] for name, x in evaluate(self.statistic, self._one).items()}
         return pd.Series(values, name="original")
 
     @cached_property
-    def frame(self) -> pd.DataFrame:
-        """``original``, ``bias`` and ``std_error`` of each statistic; NaN where it would be wrong.
+    def _one(self) -> ManyFits:
+        """The fit itself, as one of many."""
+        raw = self.fit.raw
+        estimate = jax.tree.map(lambda x: np.asarray(x)[None], raw.estimate)
+        return ManyFits(self.fit.design, raw.prepared, self.fit.reml, estimate)
 
-        A wild bootstrap has no standard error of sigma (see :meth:`conf_int`).
+    @cached_property
+    def refused(self) -> tuple[str, ...]:
+        """Statistics of which these replicates do not tell how they vary.
+
+        Those of variances in the wild bootstrap (:mod:`lmmjax.bootstrap.wild`).
         """
+        if self.kind != "wild":
+            return ()
+        original = dict(zip(self.original.index, self.original.to_numpy(), strict=True))
+        return tuple(of_variances(self.statistic, self._one, original))
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """``original``, ``bias`` and ``std_error`` of each statistic; NaN for those ``refused``."""
         import pandas as pd
 
         drawn = self.replicates
-        found = pd.DataFrame(
-            {
-                "original": self.original,
-                "bias": drawn.mean() - self.original,
-                "std_error": drawn.std(ddof=1),
-            }
-        )
-        found.loc[self._beyond, "std_error"] = np.nan
-        return found
-
-    @property
-    def _beyond(self) -> list[str]:
-        """Statistics whose spread this kind of bootstrap cannot tell."""
-        return ["sigma"] if self.kind == "wild" and self.statistic is None else []
+        spread = {"bias": drawn.mean() - self.original, "std_error": drawn.std(ddof=1)}
+        table = pd.DataFrame({"original": self.original, **spread})
+        table.loc[list(self.refused), list(spread)] = np.nan
+        return table
 
     @cached_property
     def jackknife(self) -> pd.DataFrame:
@@ -168,26 +171,29 @@ class Bootstrap:
         ------
         LmmError
             `level` or `type` is not possible; or BCa is asked for where it can be had for no
-            statistic, or groups are crossed.
+            statistic, or groups are crossed; or all statistics are of variances, of which the wild
+            bootstrap gives no interval.
 
         Warns
         -----
         ConvergenceWarning
             Some statistics have no BCa interval, and are NaN.
         LmmWarning
-            A wild bootstrap has no interval of sigma, which is NaN.
+            Some statistics are of variances, and the bootstrap is the wild one: they are NaN.
 
         Notes
         -----
-        The wild bootstrap multiplies all residuals of a group by one number. Their squares within
-        the group then vary together, and sigma varies as if there were a row for each group: its
-        interval would be far too wide.
-
         R's ``boot::boot.ci``: Davison & Hinkley (1997), chapter 5; Efron (1987) for BCa.
         """
         import pandas as pd
 
         check_level(level)
+        check_type(type)
+        if self.refused:
+            said = f"the wild bootstrap has no interval of {', '.join(self.refused)}: {REASON}; "
+            if len(self.refused) == len(self.original):
+                raise LmmError(said + INSTEAD)
+            warn(f"{said}{INSTEAD} for these, which are NaN", LmmWarning)
         jackknife = self.jackknife if type == "bca" else None
         original = dict(zip(self.original.index, self.original.to_numpy(), strict=True))
         rows = {
@@ -201,15 +207,10 @@ class Bootstrap:
             for name in self.replicates
         }
         found = pd.DataFrame.from_dict(rows, orient="index", columns=["lower", "upper"])
+        found.loc[list(self.refused)] = np.nan
         if jackknife is not None:
-            _say_missing(found.loc[self.original.notna()], jackknife)
-        if self._beyond:
-            found.loc[self._beyond] = np.nan
-            warn(
-                "the wild bootstrap has no interval of sigma: it multiplies all residuals of a "
-                "group by one number. Use kind='parametric', 'residual' or 'cases' for sigma",
-                LmmWarning,
-            )
+            asked = self.original.notna() & ~self.original.index.isin(self.refused)
+            _say_missing(found.loc[asked], jackknife)
         return found
 
     def plot(self, statistics: Any = None) -> Any:
@@ -238,7 +239,8 @@ class Bootstrap:
         singular = int(np.count_nonzero(self.fits.singular))
         table = self.frame.to_string(float_format=lambda x: f"{x:.4g}")
         said = f"{self.kind.capitalize()} bootstrap, {len(self.fits)} replicates"
-        notes = ", ".join(filter(None, [f"{singular} singular", self._failures()]))
+        refused = "no spread of variances, which it does not tell" if self.refused else ""
+        notes = ", ".join(filter(None, [f"{singular} singular", self._failures(), refused]))
         return f"{said} ({notes})\n{table}"
 
 

@@ -79,8 +79,9 @@ class Simulating(Estimates):
         kind : {"parametric", "residual", "wild", "cases"}, default "parametric"
             ``"parametric"``: simulated from the fitted model. ``"residual"``: reflated random
             effects and residuals, drawn with replacement. ``"wild"``: each group's marginal
-            residuals times a random number, which tells nothing of sigma. ``"cases"``: whole groups
-            drawn with replacement. The last two need a factor that all others are nested in.
+            residuals times a random number; for fixed effects, as it does not tell how
+            variances vary. ``"cases"``: whole groups drawn with replacement. The
+            last two need a factor that all others are nested in.
         statistic : callable, optional
             ``ManyFits -> array`` of shape (replicates,) or (replicates, s), or a dict of columns;
             by default all standard deviations, correlations, sigma and fixed effects. It is given
