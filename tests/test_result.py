@@ -215,7 +215,7 @@ def test_resid_types(sleep):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"method": "reml"}, "method must be 'REML' or 'ML'"),
+        ({"method": "OLS"}, "method must be 'REML' or 'ML'"),
         ({"na_action": "omit"}, "na_action must be"),
         ({"covariance": covariance.Diagonal}, "must map names"),
         ({"covariance": {"Item": covariance.Diagonal}}, "'Item', which is no grouping factor"),
@@ -350,4 +350,6 @@ def test_making_a_result_makes_no_frames(sleep):
     """refit() must stay quick: what a user does not ask for is not computed."""
     fit = sleep.refit(sleep.design.y)
     assert set(vars(fit)) <= {"design", "raw", "formula", "data", "problems"}
-    assert set(vars(fit.raw)) <= {"prepared", "data", "y", "reml", "optimizer", "estimate"}
+    assert set(vars(fit.raw)) <= {
+        *("prepared", "data", "y", "reml", "optimizer", "estimate", "rival"),
+    }

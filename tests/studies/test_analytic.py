@@ -334,7 +334,7 @@ def test_errors():
         ((design, truth, ["time", "2 * time"]), {}, "are only 1"),
         ((design, truth, lambda fits: fits.pvalues), {}, r"lj.power\(\) takes others"),
         ((design, truth), {"alpha": 1.0}, "alpha"),
-        ((design, truth), {"method": "reml"}, "'REML' or 'ML'"),
+        ((design, truth), {"method": "OLS"}, "'REML' or 'ML'"),
         ((design, truth), {"groups": 0}, "groups must be positive"),
         ((design, truth), {"per_group": float("nan")}, "per_group must be positive"),
         ((design, truth, "armarm2"), {"groups": 2}, "no degrees of freedom"),
