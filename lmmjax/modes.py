@@ -11,11 +11,13 @@ start comes first, and it is in doubt if
 - some group is further out than it can explain (:mod:`lmmjax.likelihood.surprise`): a Mahalanobis
   distance that comes from sums already made; or
 - it is singular on a fragile design: few groups, or groups that say next to nothing of an effect.
-  There the greatest distance is bounded and tells less.
+  There the greatest distance is bounded and tells less; or
+- it is of so few groups of a single factor that no distance tells anything.
 
 Where all groups of a single factor have one design the criterion has one optimum, and nothing is
-asked. What is in doubt is fitted again from four more starts, with all standard deviations alike,
-small to very large, and the best end is kept. `benchmarks/modes.py` measures what is missed.
+asked. What is in doubt is fitted again from six more starts, with all standard deviations alike,
+small to very large, and from four of correlated effects; the best end is kept.
+`benchmarks/modes.py` measures what is missed.
 """
 
 from __future__ import annotations
@@ -46,10 +48,14 @@ from lmmjax.likelihood.surprise import chi_squared_limit
 from lmmjax.optimize.solution import Status
 
 #: Relative standard deviations, for columns of unit scale, of the further starts.
-STARTS = (0.3, 5.0, 20.0, 100.0)
+STARTS = (0.3, 1.0, 2.5, 6.0, 20.0, 100.0)
+#: The same with what stands off the diagonal of a symmetric root, for correlated effects.
+TILTED = ((2.0, 0.8), (2.0, -0.8), (10.0, 0.8), (10.0, -0.8))
 #: Levels up to which a factor has few, and information (rows' worth) of a group that is next to
 #: none: either makes a design fragile.
 FEW_LEVELS, NO_INFORMATION = 6, 0.05
+#: Groups of a single factor up to which every fit is in doubt.
+FEW_GROUPS = 15
 #: Criteria that differ by no more are one; a rival's is above the best by more.
 SAME_VALUE, RIVAL_VALUE = 1e-6, 1e-5
 #: Relative difference of covariance matrices of different optima.
@@ -60,17 +66,19 @@ CLOSE = 2.0
 
 def other_starts(structures: Sequence[Sequence[Covariance]]) -> np.ndarray:
     """Return search parameters to start again from, shape (starts, n_theta)."""
+    flat = [s for bars in structures for s in bars]
+    correlated = any(type(s) is SymmetricRoot for s in flat)
+    starts = [(sd, 0.0) for sd in STARTS] + (list(TILTED) if correlated else [])
     return np.stack(
-        [
-            np.concatenate([_scaled(s, sd) for bars in structures for s in bars] or [np.zeros(0)])
-            for sd in STARTS
-        ]
+        [np.concatenate([_scaled(s, *start) for s in flat] or [np.zeros(0)]) for start in starts]
     )
 
 
-def _scaled(structure: Covariance, sd: float) -> np.ndarray:
+def _scaled(structure: Covariance, sd: float, tilt: float) -> np.ndarray:
     start = np.array(structure.start(), np.float64)
-    if type(structure) in (Diagonal, Unstructured, SymmetricRoot):
+    if type(structure) is SymmetricRoot:
+        return sd * np.where(start == 0.0, tilt, start)
+    if type(structure) in (Diagonal, Unstructured):
         return sd * start
     if type(structure) in (Identity, CompoundSymmetry, AR1):
         start[0] *= sd
@@ -98,6 +106,11 @@ class Screen:
         """Whether all groups of a single factor have the same design."""
         engine = self.prepared.template
         return is_moments_alone(engine) and np.shape(engine.root)[-1] == 1  # type: ignore[union-attr]
+
+    @cached_property
+    def few_groups(self) -> bool:
+        """Whether a single factor has so few groups that every fit is in doubt."""
+        return len(self.prepared.levels) == 1 and self.prepared.levels[0] <= FEW_GROUPS
 
     @cached_property
     def fragile(self) -> bool:
@@ -158,7 +171,8 @@ class Screen:
         if self.one_optimum:
             return False
         return bool(
-            estimate.surprise
+            self.few_groups
+            or estimate.surprise
             or (self.fragile and self._singular(estimate))
             or (level_sums and self._has_surprise(estimate, level_sums, scale))
         )
@@ -178,7 +192,7 @@ class Screen:
         status = np.asarray(estimate.solution.status)
         doubt = status != Status.CONVERGED
         if not self.one_optimum:
-            doubt = doubt | estimate.surprise
+            doubt = doubt | self.few_groups | estimate.surprise
             if self.fragile:
                 doubt = doubt | self._singular(estimate)
             if level_sums:
