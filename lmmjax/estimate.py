@@ -96,6 +96,7 @@ def infer(solution: Solution, data: CrossProducts, reml: bool) -> Estimate:
     p = data.n_fixed
     eye = jnp.eye(p, dtype=solution.theta.dtype)
     inference = fixed_inference(
+        solution.theta,
         logdet,
         fixed,
         df=df,

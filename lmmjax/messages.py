@@ -23,6 +23,7 @@ from lmmjax.errors import (
 from lmmjax.inference.boundary import SINGULAR_TOL, singular_bars
 from lmmjax.inference.identified import Undetermined, describe, undetermined
 from lmmjax.modes import CLOSE
+from lmmjax.optimize.newton import LARGE_RATIO
 from lmmjax.optimize.solution import GRADIENT_TOL, Status
 
 if TYPE_CHECKING:
@@ -183,14 +184,15 @@ def fit_messages(fit: Estimates) -> list[tuple[type[LmmWarning], str]]:
         out.append((SingularFitWarning, singular_message(fit, bars)))
     if fit.raw.rival is not None and float(estimate.rival) <= CLOSE:
         out.append((ModeWarning, rival_message(fit)))
-    if dropped and not found:
+    relative = 1.0
+    if dropped or np.max(np.abs(estimate.solution.theta), initial=0.0) > LARGE_RATIO:
         relative = float(estimate.fixed.sigma) / float(np.std(fit.design.y))
-        if relative < ROUNDING:
-            raise DataError(remainder_message(fit))
-        if relative < EXACT:
-            out.append((DesignWarning, exact_message(fit, relative)))
-        else:
-            out.append((ConvergenceWarning, dropped_message(dropped)))
+    if not found and relative < ROUNDING:
+        raise DataError(remainder_message(fit))
+    if not found and relative < EXACT:
+        out.append((DesignWarning, exact_message(fit, relative)))
+    elif not found and dropped:
+        out.append((ConvergenceWarning, dropped_message(dropped)))
     return out
 
 

@@ -22,6 +22,7 @@ from jax import Array
 from lmmjax.likelihood.jacobi import symmetric_eigen
 from lmmjax.likelihood.jets import FixedPart, Jet
 from lmmjax.likelihood.products import matmul
+from lmmjax.optimize.newton import LARGE_RATIO
 
 #: Eigenvalues of the Hessian at or below this are dropped from its inverse (lmerTest's rule).
 HESSIAN_TOL = 1e-8
@@ -65,6 +66,7 @@ class FixedInference(NamedTuple):
 
 
 def fixed_inference(
+    theta: Array,
     logdet: Jet,
     fixed: FixedPart,
     *,
@@ -78,6 +80,8 @@ def fixed_inference(
 
     Parameters
     ----------
+    theta : Array, shape (m,)
+        The solution, in the search parameters.
     logdet : Jet
         ``log|A|`` in theta.
     fixed : FixedPart
@@ -106,12 +110,19 @@ def fixed_inference(
     hessian = jnp.block(
         [[theta_theta, theta_sigma[:, None]], [theta_sigma[None, :], sigma_sigma[None, None]]]
     )
-    values, vectors = symmetric_eigen(hessian)
+    # Where ratios are large in their logarithms and sigma's: beside a sigma far below the spread of
+    # the response curvatures of theta would be lost in rounding. Elsewhere in lmerTest's
+    # coordinates, on which the inverse depends where directions are left out.
+    ratio = jnp.abs(theta)
+    logarithms = jnp.concatenate([jnp.maximum(1.0, ratio), sigma[None]])
+    size = jnp.where(jnp.max(ratio, initial=0.0) > LARGE_RATIO, logarithms, 1.0)
+    values, vectors = symmetric_eigen(size[:, None] * hessian * size)
     kept = values > HESSIAN_TOL
     inverse = jnp.where(kept, 1.0 / jnp.where(kept, values, 1.0), 0.0)
     # What is only rounding in a direction has no part in it.
     free = jnp.where(kept | (jnp.abs(vectors) < FREE_TOL), 0.0, vectors)
-    parameter_cov = 2.0 * matmul(vectors * inverse, vectors.T)
+    parameter_cov = 2.0 * matmul(vectors * inverse, vectors.T) * size[:, None] * size
+    free = size[:, None] * free
     # vcov = sigma^2 (X'V^-1X)^-1 = sigma^2 L^-T L^-1, mapped to the columns of X;
     # vcov_i = -sigma^2 L^-T (M G_i M')_XX L^-1
     half = scale * sigma * matmul(fixed.half, back.T)

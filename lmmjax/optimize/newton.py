@@ -22,6 +22,8 @@ from lmmjax.likelihood.products import matmul
 from lmmjax.optimize.solution import GRADIENT_TOL, Solution, Status
 
 RUNNING = -1
+#: Relative standard deviation beyond which convergence is judged by its logarithm.
+LARGE_RATIO = 100.0
 
 
 class NewtonState(NamedTuple):
@@ -57,6 +59,15 @@ def propose(objective: Objective, radius: Array) -> tuple[Array, Array, Array]:
     predicted = -jnp.sum((along + 0.5 * values * step) * step)
     # A criterion that is flat in every direction has curvatures of rounding, and no saddle.
     return matmul(vectors, step), predicted, jnp.min(values) / jnp.maximum(largest, 1.0)
+
+
+def gradient_units(theta: Array) -> Array:
+    """What a gradient is multiplied by before it is compared with the tolerance, shape (m,).
+
+    The criterion depends on the logarithm of a large ratio of standard deviations: its gradient
+    vanishes as 1 / theta wherever the optimum is.
+    """
+    return jnp.maximum(1.0, jnp.abs(theta) / LARGE_RATIO)
 
 
 def newton_update(
@@ -99,7 +110,7 @@ def newton_update(
     current = unpack(packed)
     theta = jnp.where(accept, state.trial, state.theta)
     step, predicted, lowest = propose(current, radius)
-    gradient = jnp.max(jnp.abs(current.gradient))
+    gradient = jnp.max(jnp.abs(current.gradient) * gradient_units(theta))
     flat = lowest > -jnp.sqrt(eps)
     done = jnp.isfinite(current.value) & flat & (gradient <= tol)
     stuck = ~accept & (polishing | (length < 1e-12 * (1.0 + jnp.max(jnp.abs(theta)))))

@@ -152,6 +152,31 @@ def test_parameters_go_by_name():
         assert near(found, exact_power(0.5, at["groups"]))
 
 
+@pytest.mark.parametrize("ratio", [1e3, 1e5, 1e7, 1e9])
+def test_groups_far_apart_are_compared_by_their_means(ratio):
+    """Balanced data: the intercept's standard error is that of the groups' own, with 11 df."""
+    seen = []
+    true = lj.TrueParameters.for_design(intercepts(), {"time": 0}, sd=ratio, sigma=1.0)
+
+    def test(many):
+        seen.append(many)
+        return many.pvalues[:, 0]
+
+    found = lj.power(intercepts(), true, test, nsim=LANES, key=5)
+    assert near(found, 0.05)
+    (many,) = seen
+    assert many.converged.all()
+    np.testing.assert_allclose(many.df[:, 0], GROUPS - 1, rtol=1e-4)
+    ordinary = lj.TrueParameters.for_design(intercepts(), {"time": 0}, sd=1e4, sigma=1.0)
+    same = lj.power(intercepts(), ordinary, test, nsim=LANES, key=5)
+    assert same.tally.rejected == pytest.approx(found.tally.rejected, abs=2)
+    # Sums of squares between groups are chi-squares, up to the little that is within them.
+    square = (GROUPS - 1) * GROUPS * (many.se[:, 0] / ratio) ** 2
+    assert square.mean() == pytest.approx(GROUPS - 1, abs=4 * np.sqrt(2 * 11 / LANES))
+    assert square.var() == pytest.approx(2 * (GROUPS - 1), rel=0.3)
+    np.testing.assert_allclose(square, 11 * 12 * (seen[1].se[:, 0] / 1e4) ** 2, rtol=1e-4)
+
+
 def test_a_joint_test_has_its_level():
     frame = lj.simulate_design({"id": 15}, within={"time": range(4)})
     frame["other"] = np.random.default_rng(0).normal(size=len(frame))
