@@ -23,7 +23,7 @@ import jax
 import numpy as np
 
 from lmmjax.covariance import Covariance, Diagonal, SymmetricRoot, Unstructured, relative_covariance
-from lmmjax.errors import LmmError
+from lmmjax.errors import DesignWarning, LmmError, warn
 from lmmjax.likelihood.segments import segment_sum
 from lmmjax.precision import double_precision
 
@@ -116,6 +116,17 @@ def check_determined(design: Design, prepared: Prepared) -> None:
             f"with this design {describe(found)}. Plan for more groups (at least two to each "
             "combination of the predictors that are constant within groups), or leave such terms "
             "out of the model"
+        )
+
+
+def warn_undetermined(design: Design, prepared: Prepared) -> None:
+    """Warn, for fits of many responses, of variances that a design leaves without a trace."""
+    found = undetermined(design, prepared)
+    if found:
+        warn(
+            f"{describe(found)}. What the fits have for them is where their search began, and "
+            "tests of fixed effects that depend on it have no degrees of freedom",
+            DesignWarning,
         )
 
 

@@ -12,6 +12,7 @@ from lmmjax.arguments import is_reml
 from lmmjax.errors import DataError, LmmError
 from lmmjax.estimate import Estimate
 from lmmjax.fitting import fit_best, prepare_design
+from lmmjax.inference.identified import warn_undetermined
 from lmmjax.keywords import known_keywords
 from lmmjax.likelihood.crossproducts import Prepared, cross_products
 from lmmjax.likelihood.preparation import analyse
@@ -75,6 +76,11 @@ def fit_many(
     RankWarning
         The rows of some replicates do not determine all coefficients.
 
+    Warns
+    -----
+    DesignWarning
+        The design does not determine some variance, whatever the responses.
+
     Notes
     -----
     Only ``Z'y``, ``X'y`` and ``y'y`` differ between the fits, and groups whose design rows are
@@ -89,6 +95,8 @@ def fit_many(
     ((20, 2), np.True_)
     """
     design, prepared, reml = resolve(model, method)
+    if not hasattr(model, "raw"):  # a fit has said so itself
+        warn_undetermined(design, prepared)
     Y = checked_responses(Y, design.X.shape[0])
     missing = np.isnan(Y)
     batches = {"lanes": lanes, "workers": workers, "mesh": mesh}

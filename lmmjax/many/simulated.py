@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from lmmjax.errors import LmmError
+from lmmjax.inference.identified import check_determined
 from lmmjax.keywords import known_keywords
 from lmmjax.many.fit_many import resolve
 from lmmjax.many.fits import ManyFits
@@ -69,8 +70,8 @@ def fit_simulated(
     Raises
     ------
     LmmError
-        An argument is not one of its choices, the parameters are of another model, or statistics
-        are asked for where they cannot be simulated.
+        An argument is not one of its choices, the parameters are of another model, statistics are
+        asked for where they cannot be simulated, or the design does not determine some variance.
 
     Examples
     --------
@@ -88,6 +89,7 @@ def fit_simulated(
     if by not in ("auto", "rows", "statistics"):
         raise LmmError(f"by must be 'auto', 'rows' or 'statistics', not {by!r}")
     design, prepared, reml = resolve(model, method)
+    check_determined(design, prepared)
     chunks = fit_chunks(
         prepared,
         any_lane(prepared),

@@ -249,6 +249,13 @@ def test_unidentified_variances_are_refused_alike():
             ask(design, what, "arm2")
     with pytest.raises(lj.LmmError, match="do not determine the variance of"):
         lj.power_curve(design, what, "arm2", along={"per_group": [5, 10]}, nsim=10)
+    with pytest.raises(lj.LmmError, match="do not determine the variance of"):
+        lj.optimize_design(design, what, "arm2", budget=99, cost_per_group=1, cost_per_row=1)
+    with pytest.raises(lj.LmmError, match="do not determine the variance of"):
+        lj.fit_simulated(design, what, 10)
+    with pytest.warns(lj.errors.DesignWarning, match="do not determine the variance of"):
+        many = lj.fit_many(design, np.random.default_rng(1).normal(size=(3, len(frame))))
+    assert np.isnan(many.pvalues).all()
 
 
 def test_a_narrow_interval_is_found_early():
