@@ -13,6 +13,7 @@ import numpy as np
 from . import checks
 from .coding import Coding, Columns, Part, PartCoder
 from .columns import Column
+from .drawn import drawn_parts
 from .errors import DataError, DesignWarning, FormulaError, warn
 from .expressions import Name
 from .factor_coding import fixed_contrasts
@@ -86,6 +87,8 @@ class Design:
         Fixed-effects columns left out as combinations of earlier ones.
     coding : Coding
         How the columns were made: codes new data, and knows X's terms.
+    drawn : tuple of str
+        What of the design :func:`lmmjax.simulate_design` drew at random.
 
     Examples
     --------
@@ -108,6 +111,7 @@ class Design:
     n_dropped: int
     dropped_columns: tuple[str, ...]
     coding: Coding
+    drawn: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:
@@ -350,6 +354,8 @@ def build_design(
     checks.warn_scales(X, x_names)
     warn_of_oddities(spec, named, rows, response)
 
+    # Variables of the response, the fixed part and the bars' left sides
+    used = {*spec.response_names, *spec.names, *(name for bar in spec.bars for name in bar.names)}
     coding = Coding(
         spec=spec,
         fixed=fixed,
@@ -361,7 +367,7 @@ def build_design(
         levels=levels,
         numeric=frozenset(
             name
-            for name in _fixed_variables(spec)
+            for name in used
             if name in named and named[name].kind == "number" and name not in levels
         ),
         contrasts=dict(columns.contrasts),
@@ -381,12 +387,8 @@ def build_design(
         n_dropped=n_given - len(rows),
         dropped_columns=dropped,
         coding=coding,
+        drawn=drawn_parts(data, spec.variables),
     )
-
-
-def _fixed_variables(spec: FormulaSpec) -> set[str]:
-    """Variables of the response, the fixed part and the bars' left sides."""
-    return {*spec.response_names, *spec.names, *(name for bar in spec.bars for name in bar.names)}
 
 
 def _extra_column(what: str, given: Any, frame: Frame, n: int) -> Column | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lmmjax.arguments import check_whole
+from lmmjax.drawn import DRAWN
 from lmmjax.errors import LmmError
 from lmmjax.keywords import known_keywords
 from lmmjax.simulation.shares import copies, kinds
@@ -70,7 +71,8 @@ def simulate_design(
     -------
     pandas.DataFrame
         Groups, units, crossed factors, then covariates. Labels are categorical, in the order given:
-        the first level is the reference of a model's contrasts.
+        the first level is the reference of a model's contrasts. What was drawn at random is one
+        draw of it: its names are in the frame's ``attrs["drawn"]``, and power studies of it say so.
 
     Raises
     ------
@@ -162,7 +164,19 @@ def simulate_design(
 
     import pandas as pd
 
-    return pd.DataFrame(columns)
+    frame = pd.DataFrame(columns)
+    random = [] if keep is None else ["dropout"]
+    if callable(per_group) or (isinstance(per_group, tuple) and isinstance(per_group[0], str)):
+        random.append("per_group")
+    random += [key for key, value in drawn.items() if value != "index"]
+    random += [key for of in given.values() for key, v in of.items() if _is_drawn(v)]
+    if random:
+        frame.attrs[DRAWN] = tuple(random)
+    return frame
+
+
+def _is_drawn(given: Any) -> bool:
+    return callable(given) or isinstance(given, str)
 
 
 def _groups(groups: Any) -> tuple[str, int]:

@@ -23,7 +23,7 @@ from lmmjax.simulation.parameters import TrueParameters, aligned_parameters
 from lmmjax.studies.expected import PowerInputs, expected_power, pairs_of
 from lmmjax.studies.extend import warn_of_structures
 from lmmjax.studies.patterns import DesignPatterns
-from lmmjax.studies.truth import true_parameters, warn_of_observed_power
+from lmmjax.studies.truth import true_parameters, warn_of_observed_power, words_of_draw
 
 #: Degrees of freedom below which there is nothing to approximate.
 MIN_DF = 0.5
@@ -104,7 +104,7 @@ class AnalyticPower:
             if self.groups > 1
             else f"{self.per_group:.6g} rows"
         )
-        return "\n".join(lines)
+        return "\n".join(lines + words_of_draw(self._problem.drawn))
 
 
 def _whole(count: float, what: str) -> str:
@@ -120,6 +120,7 @@ class PowerProblem:
     hypotheses: Hypotheses
     alpha: float
     reml: bool
+    drawn: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -134,7 +135,7 @@ class PowerProblem:
         names = tuple(design.x_names)
         parameters = aligned_parameters(parameters, design)
         hypotheses = read_test(names[-1] if test is None else test, names)
-        return cls(DesignPatterns.of(design), parameters, hypotheses, alpha, reml)
+        return cls(DesignPatterns.of(design), parameters, hypotheses, alpha, reml, design.drawn)
 
     @property
     def label(self) -> str:

@@ -27,7 +27,7 @@ from lmmjax.studies.criteria import Criterion, Found, criterion
 from lmmjax.studies.likelihood_ratio import LikelihoodRatio, nested_pair
 from lmmjax.studies.progress import Progress
 from lmmjax.studies.tally import Tally
-from lmmjax.studies.truth import true_parameters, warn_of_observed_power
+from lmmjax.studies.truth import true_parameters, warn_of_observed_power, words_of_draw
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,6 +56,8 @@ class PowerResult:
         True value of a single contrast.
     seconds : float
         What this run took (without what a checkpoint brought).
+    drawn : tuple of str
+        What of the design was drawn at random, once for all data sets.
     """
 
     test: str
@@ -63,6 +65,7 @@ class PowerResult:
     tally: Tally
     truth: float | None
     seconds: float
+    drawn: tuple[str, ...] = ()
 
     @property
     def power(self) -> float:
@@ -126,7 +129,7 @@ class PowerResult:
         lines.append(f"Fits: {row.singular:.1%} singular, {row.not_converged:.1%} not converged")
         if tally.failed:
             lines[-1] += " (counted as not rejecting)"
-        return "\n".join(lines)
+        return "\n".join(lines + words_of_draw(self.drawn))
 
 
 @known_keywords
@@ -197,6 +200,10 @@ def power(
 
     Notes
     -----
+    A design is fixed: dropout and covariates that were drawn for it are the same in all data sets,
+    and the result says so. How power varies between draws is seen by :func:`lmmjax.power_curve` of
+    a function that takes the seed, with ``along={"seed": range(20)}``.
+
     Hoenig & Heisey (2001), Am. Statist. 55, 19-24, on observed power.
 
     Examples
@@ -266,7 +273,8 @@ def power(
             bar.add(count)
             if kept:
                 kept.write(cell, study, tally)
-    return PowerResult(wanted.label, alpha, tally, wanted.truth, time.monotonic() - began)
+    seconds = time.monotonic() - began
+    return PowerResult(wanted.label, alpha, tally, wanted.truth, seconds, design.drawn)
 
 
 def _narrow(tally: Tally, width: float | None) -> bool:

@@ -61,3 +61,17 @@ def warn_of_observed_power(
             ".with_fixed(...))",
             LmmWarning,
         )
+
+
+def words_of_draw(drawn: tuple[str, ...]) -> list[str]:
+    """Say of a design with parts drawn at random that its power is that of one draw.
+
+    The draw belongs to the study: the power of the plan is the mean over draws. No line where
+    nothing was drawn.
+    """
+    if not drawn:
+        return []
+    return [
+        f"Design: one draw of {', '.join(drawn)}. Other draws have other power, which is not in "
+        "this number or its interval: see power_curve() of a function of the seed, along seeds"
+    ]

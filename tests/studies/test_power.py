@@ -177,6 +177,38 @@ def test_groups_far_apart_are_compared_by_their_means(ratio):
     np.testing.assert_allclose(square, 11 * 12 * (seen[1].se[:, 0] / 1e4) ** 2, rtol=1e-4)
 
 
+def test_a_design_drawn_at_random_says_that_it_is_one_draw():
+    def drawn(seed, formula="y ~ x + (1 | id)"):
+        within = {"x": "normal"}
+        frame = lj.simulate_design({"id": GROUPS}, ROWS, within, between={"w": "normal"}, seed=seed)
+        return lj.Design.from_formula(formula, frame)
+
+    true = lj.TrueParameters.for_design(drawn(0), {"x": 1.0}, sd=TAU, sigma=SIGMA)
+    # Conditional on x, power is nearly that of a slope with the information of x within groups.
+    powers, exact = [], []
+    for seed in range(8):
+        found = lj.analytic_power(drawn(seed), true, "x")
+        assert "one draw of x." in str(found)
+        x = drawn(seed).X[:, 1].reshape(GROUPS, ROWS)
+        exact.append(np.sum((x - x.mean(axis=1, keepdims=True)) ** 2))
+        powers.append(found.power)
+    assert np.corrcoef(powers, exact)[0, 1] > 0.8
+    assert np.ptp(powers) > 0.1  # beyond any interval of a study of many data sets
+    assert "one draw of x." in str(lj.power(drawn(0), true, "x", nsim=LANES))
+    seeds = [int(np.argmin(powers)), int(np.argmax(powers))]
+    curve = lj.power_curve(drawn, true, "x", along={"seed": seeds}, nsim=LANES)
+    for (_, found), seed in zip(curve.cells, seeds, strict=True):
+        assert near(found, powers[seed])
+    # What the model does not have, and what was not drawn, is not spoken of.
+    assert drawn(0, "y ~ w + (1 | id)").drawn == ("w",)
+    assert drawn(0, "y ~ 1 + (1 | id)").drawn == ()
+    assert intercepts().drawn == ()
+    frame = lj.simulate_design(20, ("poisson", 4), {"time": range(4)}, dropout=0.2)
+    left = lj.Design.from_formula("y ~ time + (1 | group)", frame)
+    assert left.drawn == ("dropout", "per_group")
+    assert lj.extend(left, "group", n=30).drawn == left.drawn
+
+
 def test_a_joint_test_has_its_level():
     frame = lj.simulate_design({"id": 15}, within={"time": range(4)})
     frame["other"] = np.random.default_rng(0).normal(size=len(frame))
