@@ -346,6 +346,7 @@ CHEAP: dict[str, Callable[[Any, Scale], Numbers]] = {
         anova,
         contest,
         emmeans,
+        emtrends,
         joint_tests,
         drop1,
         ranef,
