@@ -61,9 +61,11 @@ class Curve:
     @property
     def monotone(self) -> bool:
         """Whether zeta never falls as the parameter grows, up to the search's tolerance."""
-        # Nor at a point, on its way into another optimum's valley.
+        # Nor at a point, on its way into another optimum's valley; at the estimate the slope is
+        # only what its neighbours say.
+        away = self.zeta != 0.0
         with np.errstate(divide="ignore"):
-            rise = (self.value[-1] - self.value[0]) / self.slope
+            rise = (self.value[-1] - self.value[0]) / self.slope[away]
         return bool(np.all(np.diff(self.zeta) > -1e-4) and not np.any(rise < -1e-2))
 
 
