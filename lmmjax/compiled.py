@@ -10,12 +10,14 @@ Turn the cache on disk off with the environment variable ``LMMJAX_CACHE=0``; mov
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import pickle
 import platform
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -41,6 +43,8 @@ KNOWN_VERSION = jaxlib.version.__version__.startswith("0.10.")
 #: Executables that a function keeps in memory: each takes some of the memory maps that a process
 #: may have, and XLA aborts where there are none left.
 MAX_LOADED = 128
+#: Memory maps of this process (Linux lends it 65,530) from which on all functions let go of theirs.
+MAX_MAPS = 40_000
 #: Executables kept on disk; the ones longest unused go first.
 MAX_FILES = 300
 #: What their names end in.
@@ -177,6 +181,23 @@ def _has_foreign_structures(args: Any) -> bool:
     return any(not type(s).__module__.startswith("lmmjax.") for s in structures)
 
 
+#: All kernels, which share the memory maps of the process.
+_kernels: weakref.WeakSet[Kernel] = weakref.WeakSet()
+
+
+def _make_room() -> None:
+    """Let go of loaded programs where the process is about to run out of memory maps."""
+    try:
+        with open("/proc/self/maps", "rb") as maps:
+            count = sum(1 for _ in maps)
+    except OSError:
+        return  # Not Linux: no such limit is known.
+    if count > MAX_MAPS:
+        for kernel in list(_kernels):
+            kernel._loaded.clear()
+        gc.collect()
+
+
 class Kernel:
     """A pure function compiled ahead of time, in 64 bits, for each shape of its arguments.
 
@@ -196,6 +217,7 @@ class Kernel:
         self.is_small = is_small
         self.name = function.__name__
         self._loaded: dict[Any, tuple[Any, _Layout]] = {}
+        _kernels.add(self)
 
     def __call__(self, *args: Any, **static: Any) -> Any:
         """Result as NumPy arrays."""
@@ -243,6 +265,7 @@ class Kernel:
     def _obtain(self, args: Any, static: dict[str, Any], key: str) -> tuple[Any, _Layout]:
         from jax.experimental import serialize_executable
 
+        _make_room()
         name = None if _jax_keeps_executables() else self._file_name(args, key)
         if name is not None and (found := _load(name)) is not None:
             return found

@@ -253,3 +253,15 @@ def test_programs_named_by_an_address_are_not_kept(folder: Path) -> None:
 
     np.testing.assert_array_equal(Kernel(scaled)(np.arange(3.0), by=lambda x: 3 * x), [0, 3, 6])
     assert list(folder.glob("*.exe")) == []
+
+
+def test_programs_are_let_go_before_memory_maps_run_out(monkeypatch):
+    """XLA ends the process where there are none left."""
+    one, other = Kernel(lambda x: x + 1.0), Kernel(lambda x: x * 2.0)
+    x = np.arange(3.0)
+    one(x)
+    assert one._loaded
+    monkeypatch.setattr(compiled, "MAX_MAPS", 0)
+    np.testing.assert_array_equal(other(x), 2.0 * x)
+    assert not one._loaded
+    np.testing.assert_array_equal(one(x), x + 1.0)
