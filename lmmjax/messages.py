@@ -185,7 +185,8 @@ def fit_messages(fit: Estimates) -> list[tuple[type[LmmWarning], str]]:
     if fit.raw.rival is not None and float(estimate.rival) <= CLOSE:
         out.append((ModeWarning, rival_message(fit)))
     relative = 1.0
-    if dropped or np.max(np.abs(estimate.solution.theta), initial=0.0) > LARGE_RATIO:
+    ratios = estimate.solution.theta.tolist()
+    if dropped or max(map(abs, ratios), default=0.0) > LARGE_RATIO:
         relative = float(estimate.fixed.sigma) / float(np.std(fit.design.y))
     if not found and relative < ROUNDING:
         raise DataError(remainder_message(fit))
